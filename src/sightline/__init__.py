@@ -1,1 +1,69 @@
-"""Sightline."""
+"""Sightline: why did this image classifier say that, and can the answer be believed?
+
+>>> import sightline
+>>> from sightline.demo.scenes import scene
+>>> sightline.explain("demo/honest", scene(0).image, method="grad_cam").method
+'grad_cam'
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline import targets
+    from sightline.errors import SightlineError
+    from sightline.engine import explain, predict
+    from sightline.explanation import Explanation
+    from sightline.geometry import Preprocessing
+    from sightline.labels import Labels
+    from sightline.methods import find_method, method
+    from sightline.models.load import load
+    from sightline.models.model import Model
+    from sightline.recording import Recording
+    from sightline.render.compare import compare
+
+__all__ = [
+    "Explanation",
+    "Labels",
+    "Model",
+    "Preprocessing",
+    "Recording",
+    "SightlineError",
+    "compare",
+    "explain",
+    "find_method",
+    "load",
+    "method",
+    "predict",
+    "targets",
+]
+
+_HOMES = {
+    "Explanation": "sightline.explanation",
+    "Labels": "sightline.labels",
+    "Model": "sightline.models.model",
+    "Preprocessing": "sightline.geometry",
+    "Recording": "sightline.recording",
+    "SightlineError": "sightline.errors",
+    "compare": "sightline.render.compare",
+    "explain": "sightline.engine",
+    "find_method": "sightline.methods",
+    "load": "sightline.models.load",
+    "method": "sightline.methods",
+    "predict": "sightline.engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for, so that ``sightline --help`` need not wait for torch."""
+    if name == "targets":
+        return importlib.import_module("sightline.targets")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sightline' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,99 @@
+"""What the commands print: tables for people on stdout, one JSON object for machines, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sightline.explanation import Prediction
+
+__all__ = ["Meter", "console", "file_part", "note", "predictions_table", "print_json", "progress"]
+
+_BAR = 20
+
+
+def console(*, err: bool = False) -> Console:
+    """Return a Rich console; colour only on a terminal, no wrapping of paths in a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    width = None if stream.isatty() else 160
+    return Console(stderr=err, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON object on stdout."""
+    typer.echo(json.dumps(data, ensure_ascii=False, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """Print a line for people on stderr."""
+    typer.echo(text, err=True)
+
+
+class Meter:
+    """A progress bar that counts explanations, and the passes of the one under way."""
+
+    def __init__(self, advance: Any = None, describe: Any = None) -> None:
+        self._advance, self._describe, self._passes = advance, describe, 0
+
+    def done(self) -> None:
+        """Count one explanation."""
+        if self._advance is not None:
+            self._advance()
+
+    def tick(self, points: int) -> None:
+        """Count points of a sweep."""
+        self._passes += points
+        if self._describe is not None:
+            self._describe(f"explaining ({self._passes} extra passes)")
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Meter]:
+    """Show a bar on stderr while the block runs, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield Meter()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(err=True), transient=True) as bar:
+        task = bar.add_task("explaining", total=total)
+        yield Meter(lambda: bar.advance(task), lambda text: bar.update(task, description=text))
+
+
+def predictions_table(title: str, predictions: Sequence[Mapping[str, Any]] | Sequence[Prediction]) -> Any:
+    """Return a Rich table of predictions: index, label, probability as a bar, logit."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table.add_column("index", justify="right")
+    table.add_column("class")
+    table.add_column("probability")
+    table.add_column("logit", justify="right")
+    for p in predictions:
+        filled = round(_BAR * p["probability"])
+        bar = Text("█" * filled + "░" * (_BAR - filled), style="cyan") + Text(f" {p['probability']:.3f}")
+        table.add_row(str(p["index"]), Text(p["label"]), bar, f"{p['logit']:.2f}")
+    return table
+
+
+def file_part(text: str, most: int = 48) -> str:
+    """Return a text as part of a file name: letters, digits, dots, dashes and underscores.
+
+    >>> file_part("bull mastiff")
+    'bull_mastiff'
+    """
+    return re.sub(r"[^\w.+-]+", "_", text, flags=re.UNICODE).strip("._")[:most] or "_"

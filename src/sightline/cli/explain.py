@@ -1,0 +1,170 @@
+"""``sightline explain``: pictures and predictions for images, methods, targets and models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sightline.cli import options as opt
+from sightline.cli.console import Meter, console, file_part, predictions_table, print_json, progress
+from sightline.cli.session import Loading, Report, load_models, parse_parameters
+
+if TYPE_CHECKING:
+    from sightline.explanation import Explanation
+    from sightline.models.model import Model
+
+__all__ = ["EXAMPLES", "Asked", "explain_command", "run"]
+
+EXAMPLES = """Examples:
+
+sightline explain photo.jpg --model resnet50
+
+sightline explain *.jpg --model resnet50 --method grad_cam,integrated_gradients --target top3 --out results
+
+sightline explain photo.jpg --model resnet18@my.safetensors --labels names.txt --target "tiger cat" --json
+"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be explained, as the options say."""
+
+    methods: str
+    targets: str
+    contrast: str | None = None
+    layer: str | None = None
+    output: Any = "logit"
+    precision: Any = "model"
+    seed: int = 0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    out: Path
+    draw: Any
+    opacity: float
+    colormap: str | None
+    taken: set[str] = field(default_factory=set)
+
+
+def explain_command(
+    images: opt.Images,
+    model: opt.Models,
+    method: opt.Methods = "grad_cam",
+    target: opt.Targets = "top1",
+    contrast: opt.Contrast = None,
+    layer: opt.Layer = None,
+    set_: opt.Set = None,
+    output: opt.Output = "logit",
+    weights: opt.Weights = "default",
+    labels: opt.LabelsFile = None,
+    trust: opt.Trust = False,
+    device: opt.Device = "auto",
+    fit: opt.Fit = None,
+    preprocess: opt.Preprocess = None,
+    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
+    seed: opt.Seed = 0,
+    precision: opt.Precision = "model",
+    draw: opt.Draw = "card",
+    heatmap_opacity: opt.Opacity = 0.5,
+    colormap: opt.Colormap = None,
+    out: opt.Out = Path("sightline-output"),
+    json: opt.Json = False,
+) -> None:
+    """Show what in each image made the model say that: a picture and the numbers for every method and target."""
+    loading = Loading(weights, labels, trust, device, fit, preprocess, max_pixels, seed)
+    asked = Asked(method, target, contrast, layer, output, precision, seed, parse_parameters(set_))
+    check_asked(asked)
+    report = Report()
+    writing = _Writing(out, draw, heatmap_opacity, colormap)
+    for name, loaded in load_models(model, loading).items():
+        run(name, loaded, images, asked, report, lambda n, given, e: _keep(n, given, e, report, writing))
+    if json:
+        print_json(report.to_dict())
+    else:
+        _print(report)
+    raise typer.Exit(report.exit_code)
+
+
+def check_asked(asked: Asked) -> None:
+    """Refuse unknown methods and parameters before a model is loaded."""
+    from sightline.methods import find_methods, resolve_parameters
+
+    resolve_parameters(find_methods(asked.methods), asked.parameters)
+
+
+def run(
+    name: str, model: Model, images: list[str], asked: Asked, report: Report, keep: Any, meter: Meter | None = None
+) -> None:
+    """Explain the images with one model: every explanation goes to ``keep``, every failure to the report."""
+    from sightline.engine import explanations
+    from sightline.methods import find_methods
+    from sightline.targets import split_targets
+
+    targets = split_targets(asked.targets, model.labels)
+    total = len(images) * len(find_methods(asked.methods)) * len(targets)
+    predictions = report.predictions.setdefault(name, {})
+    with progress(total) as bar:
+        found = explanations(
+            model,
+            images,
+            asked.methods,
+            targets,
+            contrast=asked.contrast,
+            layer=asked.layer.split(",") if asked.layer else None,
+            output=asked.output,
+            precision=asked.precision,
+            seed=asked.seed,
+            parameters=asked.parameters,
+            on_failure=lambda failure: report.fail(failure.image, failure.error),
+            tick=bar.tick,
+        )
+        for given, explanation in found:
+            predictions.setdefault(given, [dict(p) for p in explanation.predictions])
+            keep(name, given, explanation)
+            bar.done()
+
+
+def _keep(name: str, given: str, e: Explanation, report: Report, writing: _Writing) -> None:
+    stem = _stem(name, given, e, writing.taken)
+    png = writing.out / f"{stem}.png"
+    writing.out.mkdir(parents=True, exist_ok=True)
+    e.render(writing.draw, heatmap_opacity=writing.opacity, colormap=writing.colormap).save(png)
+    npz = e.save(writing.out / f"{stem}.npz")
+    report.explanations.append(entry(name, given, e) | {"files": {"png": str(png), "npz": str(npz)}})
+
+
+def entry(name: str, given: str, e: Explanation) -> dict[str, Any]:
+    """Return what ``--json`` says of one explanation."""
+    about = e.to_dict()
+    keys = ("method", "target", "score", "layer", "parameters", "coverage", "completeness", "standard_error", "notes")
+    return {"image": given, "model": name, **{k: about[k] for k in keys}}
+
+
+def _stem(name: str, given: str, e: Explanation, taken: set[str]) -> str:
+    """Name the files of one explanation; a second one of the same name gets a number."""
+    parts = (Path(given).stem, name.partition("@")[0], e.method, e.target.label)
+    stem = base = ".".join(file_part(p) for p in parts)
+    number = 2
+    while stem.casefold() in taken:
+        stem, number = f"{base}.{number}", number + 1
+    taken.add(stem.casefold())
+    return stem
+
+
+def _print(report: Report) -> None:
+    screen = console()
+    for name, images in report.predictions.items():
+        for image, predictions in images.items():
+            screen.print(predictions_table(f"{image} · {name}", predictions))
+            for e in report.explanations:
+                if (e["model"], e["image"]) == (name, image):
+                    screen.print(f"  {e['method']} · {e['target']['label']} → {e['files']['png']}", markup=False)
+                    for text in e["notes"]:
+                        screen.print(f"    note: {text}", markup=False)
+            screen.print()

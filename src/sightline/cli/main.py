@@ -1,0 +1,75 @@
+"""The entry point: commands are registered here, and errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sightline.cli import compare, demo, explain, listing
+from sightline.errors import SightlineError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="sightline",
+    help="Why did this image classifier say that, and can the answer be believed?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("explain", epilog=explain.EXAMPLES)(explain.explain_command)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare_command)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo_command)
+app.command("methods")(listing.methods_command)
+app.command("models")(listing.models_command)
+app.command("layers", epilog=listing.LAYERS_EXAMPLES)(listing.layers_command)
+
+
+# Typer keeps its own copy of click since 0.20, so the class is taken from what it exports.
+_USAGE_ERRORS: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"sightline {version('sightline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Why did this image classifier say that, and can the answer be believed?"""
+
+
+def main() -> None:
+    """Run the command line: exit 0 when all was done, 2 when an input or argument failed, 130 on Ctrl-C."""
+    try:
+        code = app(standalone_mode=False)
+    except SightlineError as error:
+        code = _fail(str(error))
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except _USAGE_ERRORS as error:
+        code = _fail(error.format_message(), error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int = 2) -> int:
+    if "--json" in sys.argv:
+        failure = {"predictions": {}, "explanations": [], "errors": [{"image": None, "message": message}]}
+        typer.echo(json.dumps(failure))
+    typer.echo(f"error: {message}", err=True)
+    return code

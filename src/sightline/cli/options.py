@@ -1,0 +1,106 @@
+"""The options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = [
+    "Colormap",
+    "Contrast",
+    "Device",
+    "Draw",
+    "Fit",
+    "Images",
+    "Json",
+    "LabelsFile",
+    "Layer",
+    "MaxPixels",
+    "Methods",
+    "ModelName",
+    "Models",
+    "Opacity",
+    "Out",
+    "Output",
+    "Precision",
+    "Preprocess",
+    "Seed",
+    "Set",
+    "Targets",
+    "Trust",
+    "Weights",
+]
+
+MAX_PIXELS = 179_000_000
+
+_MODEL_HELP = (
+    "torchvision name, NAME@WEIGHTS, file.py:function, package.module:function, demo/honest or demo/cheating"
+)
+
+Images = Annotated[list[str], typer.Argument(help="Image files: JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC.", show_default=False)]
+Models = Annotated[
+    str, typer.Option("--model", "-m", help=f"One or more, separated by commas: {_MODEL_HELP}.", show_default=False)
+]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=f"The model: {_MODEL_HELP}.", show_default=False)]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights", "-w", help="A weights file, the name of published weights, or none for random ones.", metavar="FILE"
+    ),
+]
+LabelsFile = Annotated[
+    Path | None, typer.Option("--labels", help="Class names: JSON, or text with one name a line.", metavar="FILE")
+]
+Methods = Annotated[str, typer.Option("--method", "-M", help="One or more, separated by commas (sightline methods).")]
+Targets = Annotated[
+    str, typer.Option("--target", "-t", help="top1, top3, an index, a label or label:7; several separated by commas.")
+]
+Contrast = Annotated[
+    str | None, typer.Option("--contrast", "-c", help="Explain why the target rather than this class.", metavar="CLASS")
+]
+Layer = Annotated[
+    str | None,
+    typer.Option("--layer", "-l", help="The layer that CAMs read (sightline layers MODEL); several are fused."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="A method's parameter, name=value or method.name=value; may be repeated."),
+]
+Output = Annotated[
+    Literal["logit", "probability", "log_probability"],
+    typer.Option("--output", help="The score that is explained."),
+]
+Precision = Annotated[
+    Literal["model", "float64", "float32", "bfloat16", "float16"],
+    typer.Option("--precision", help="The numbers' precision; model is that of the weights."),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", "-d", help="Where to compute.")]
+Fit = Annotated[
+    Literal["crop", "squash", "pad"] | None,
+    typer.Option("--fit", help="How a photo meets the model's input size; by default as the weights ask."),
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="SPEC",
+        help="Override the preprocessing, as resize=256,crop=224,mean=0.5/0.5/0.5,std=0.5/0.5/0.5.",
+    ),
+]
+MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger images.", min=1)]
+Seed = Annotated[int, typer.Option("--seed", help="The seed of everything random.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load a file that runs code; only if you know who made it.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The directory for the results.", metavar="DIR")]
+Draw = Annotated[
+    Literal["card", "overlay", "heatmap", "masked", "alpha", "contours", "channels"],
+    typer.Option("--draw", help="What the PNG shows; card has the photo, the overlay, a legend and the predictions."),
+]
+Opacity = Annotated[
+    float, typer.Option("--heatmap-opacity", min=0.0, max=1.0, help="The heatmap's opacity; 1 hides the photo.")
+]
+Colormap = Annotated[str | None, typer.Option("--colormap", help="Any of matplotlib's, such as turbo or viridis.")]

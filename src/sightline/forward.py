@@ -1,0 +1,258 @@
+"""One forward pass: what was put in, what came out, and the layers tapped on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from sightline.errors import LayerError, ModelError, suggest
+from sightline.models.session import bare, is_scripted, undisturbed
+
+__all__ = ["Forward", "Head", "Precision", "find_logits", "layer_call", "named_layers", "run_forward"]
+
+Head = Literal["none", "softmax", "log_softmax", "sigmoid", "log_sigmoid"]
+Precision = Literal["model", "float64", "float32", "bfloat16", "float16"]
+
+_HEADS: Mapping[Callable[..., Any], Head] = {
+    F.softmax: "softmax",
+    torch.softmax: "softmax",
+    Tensor.softmax: "softmax",
+    F.log_softmax: "log_softmax",
+    torch.log_softmax: "log_softmax",
+    Tensor.log_softmax: "log_softmax",
+    torch.sigmoid: "sigmoid",
+    Tensor.sigmoid: "sigmoid",
+    F.sigmoid: "sigmoid",
+    torch.special.expit: "sigmoid",
+    F.logsigmoid: "log_sigmoid",
+}
+
+
+@dataclass(eq=False)
+class Forward:
+    """The readings of one pass: input (N, C, *S), logits (N, K, ...), output as the model gave it, tapped layers."""
+
+    x: Tensor
+    logits: Tensor
+    output: Tensor
+    head: Head
+    taps: dict[str, Tensor]
+    bytes_per_sample: int
+    hidden_head: bool = False
+
+
+@dataclass(eq=False)
+class _Watch(TorchFunctionMode):
+    """See every op of the pass: remember the last softmax or sigmoid with its input, and count memory."""
+
+    head: Head = "none"
+    given: Tensor | None = None
+    result: Tensor | None = None
+    bytes: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.bytes += result.numel() * result.element_size()
+            if func in _HEADS:
+                given = args[0] if args else (kwargs or {})["input"]
+                self.head, self.given, self.result = _HEADS[func], given, result
+        return result
+
+    def moved(self, old: Tensor, new: Tensor) -> None:
+        if self.result is not None and _same_memory(old, self.result):
+            self.result = new
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.numel() == b.numel() and a.data_ptr() == b.data_ptr() and a.numel() > 0
+
+
+def named_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Return every named part of the module, shared ones under each of their names."""
+    return {n: m for n, m in bare(module).named_modules(remove_duplicate=False) if n}
+
+
+def layer_call(name: str) -> tuple[str, int]:
+    """Split ``relu@2`` into the layer and the number of its call, from 1.
+
+    >>> layer_call("layer4.1.relu@2")
+    ('layer4.1.relu', 2)
+    """
+    base, at, call = name.rpartition("@")
+    return (base, int(call)) if at and call.isdigit() else (name, 1)
+
+
+def run_forward(
+    module: nn.Module,
+    x: Tensor,
+    *,
+    layers: Sequence[str] = (),
+    from_input: bool = True,
+    grad: bool = True,
+    precision: Precision = "model",
+    call: Callable[[Tensor], Any] | None = None,
+) -> Forward:
+    """Run the module once on ``x`` (N, C, *S) and return what was read.
+
+    With ``from_input=False`` autograd starts at the earliest tapped layer: the trunk costs inference only.
+    Raises LayerError for a layer that does not exist or never ran, ModelError for an output that has no logits.
+    """
+    leaf = x.detach().requires_grad_(grad and from_input)
+    watch = _Watch()
+    with ExitStack() as stack:
+        stack.enter_context(undisturbed(module))
+        stack.enter_context(torch.set_grad_enabled(grad))
+        stack.enter_context(_autocast(x.device, precision))
+        taps = stack.enter_context(_tapped(module, layers, watch, leaf_allowed=grad and not from_input))
+        stack.enter_context(watch)
+        raw = (call or module)(leaf + 0)
+    output = find_logits(raw, len(x))
+    return _finish(leaf, output, watch, _all_ran(module, layers, taps))
+
+
+def _finish(leaf: Tensor, output: Tensor, watch: _Watch, taps: dict[str, Tensor]) -> Forward:
+    per_sample = max(1, watch.bytes // max(1, len(leaf)))
+    if watch.given is not None and watch.result is not None and _same_memory(watch.result, output):
+        logits = watch.given.reshape(output.shape)
+        return Forward(leaf, _two_dims(logits), _two_dims(output), watch.head, taps, per_sample)
+    hidden = _looks_like_probabilities(output)
+    return Forward(leaf, _two_dims(output), _two_dims(output), "none", taps, per_sample, hidden)
+
+
+def _two_dims(values: Tensor) -> Tensor:
+    if values.ndim == 1:
+        return values.unsqueeze(1)
+    return values.flatten(1) if values[0, 0].numel() == 1 else values
+
+
+@torch.no_grad()
+def _looks_like_probabilities(output: Tensor) -> bool:
+    if output.ndim != 2 or output.shape[1] < 2:
+        return False
+    sums = output.float().sum(1)
+    return bool((output >= 0).all() and (sums - 1).abs().max() < 1e-3)
+
+
+@contextmanager
+def _autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    if precision not in ("bfloat16", "float16"):
+        yield
+        return
+    with torch.autocast(device.type, dtype=getattr(torch, precision)):
+        yield
+
+
+@contextmanager
+def _tapped(
+    module: nn.Module, layers: Sequence[str], watch: _Watch, *, leaf_allowed: bool
+) -> Iterator[dict[str, Tensor]]:
+    """Keep the outputs of the named layers. What flows on is a clone, for an in-place op may follow."""
+    taps: dict[str, Tensor] = {}
+    wanted: dict[nn.Module, dict[int, list[str]]] = {}
+    for name in dict.fromkeys(layers):
+        base, call = layer_call(name)
+        wanted.setdefault(_layer(module, base), {}).setdefault(call, []).append(name)
+    with ExitStack() as stack:
+        for layer, calls in wanted.items():
+            handle = _tap(layer, calls, taps, watch, leaf_allowed)
+            stack.callback(handle.remove)
+        yield taps
+
+
+def _layer(module: nn.Module, name: str) -> nn.Module:
+    known = named_layers(module)
+    if is_scripted(module):
+        raise LayerError(
+            f"layer '{name}': TorchScript runs without hooks, so its layers cannot be read; give the original "
+            "module, or use a method that reads the input (gradient, integrated_gradients)."
+        )
+    if name not in known:
+        raise LayerError(f"there is no layer '{name}'.{suggest(name, known)} See: sightline layers MODEL.")
+    return known[name]
+
+
+def _tap(
+    layer: nn.Module,
+    calls: Mapping[int, list[str]],
+    taps: dict[str, Tensor],
+    watch: _Watch,
+    leaf_allowed: bool,
+) -> RemovableHandle:
+    owner, count = threading.get_ident(), iter(range(1, 1 << 30))
+
+    def keep(_: nn.Module, __: Any, output: Any) -> Tensor | None:
+        if threading.get_ident() != owner or (call := next(count)) not in calls:
+            return None
+        if not isinstance(output, Tensor):
+            raise LayerError(
+                f"layer '{calls[call][0]}' returns a {type(output).__name__}, not one tensor; "
+                "choose a layer inside it or after it (sightline layers MODEL lists them)."
+            )
+        kept = output.detach().requires_grad_() if leaf_allowed and not output.requires_grad else output
+        taps.update(dict.fromkeys(calls[call], kept))
+        flows_on = kept.clone()
+        watch.moved(output, flows_on)
+        return flows_on
+
+    return layer.register_forward_hook(keep)
+
+
+def _all_ran(module: nn.Module, layers: Sequence[str], taps: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name in layers:
+        if name not in taps:
+            base, call = layer_call(name)
+            when = f"a call number {call}" if call > 1 else "no call"
+            raise LayerError(
+                f"layer '{base}' has {when} in this model's forward pass; see: sightline layers MODEL."
+            )
+    return taps
+
+
+def find_logits(output: Any, batch: int) -> Tensor:
+    """Return the score tensor (N, K, ...) in what a model returned: a tensor, tuple, mapping or dataclass.
+
+    Raises ModelError where there is none, or where its first dimension is not the batch.
+    """
+    found = _first_tensor(output)
+    if found is None:
+        raise ModelError(f"the model returned {_kind(output)}, in which there is no tensor of class scores.")
+    if found.ndim == 0 or found.shape[0] != batch:
+        raise ModelError(
+            f"the model returned a tensor of shape {tuple(found.shape)} for {batch} inputs; "
+            f"wanted ({batch}, classes)."
+        )
+    if not found.is_floating_point():
+        raise ModelError(
+            f"the model returned {found.dtype} values, not scores: it must return logits, not classes."
+        )
+    return found
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        named = [output[k] for k in ("logits", "out", "output") if k in output]
+        return _first_tensor(named[0] if named else next(iter(output.values()), None))
+    if isinstance(output, (tuple, list)):
+        return _first_tensor(output[0]) if output else None
+    return _first_tensor(getattr(output, "logits", None)) if output is not None else None
+
+
+def _kind(output: Any) -> str:
+    return f"a {type(output).__name__}"

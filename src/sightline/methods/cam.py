@@ -1,0 +1,219 @@
+"""Class activation maps: functions of a layer's activation and its gradient, (N, *S of the layer)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import RefusedError
+from sightline.methods.registry import Range, method
+from sightline.models.session import bare
+from sightline.points import NoiseScale, noisy
+from sightline.recording import Recording
+
+Scaling = Literal["none", "max", "mean-square"]
+
+
+def spatial_sum(values: Tensor) -> Tensor:
+    """Sum (N, C, *S) over positions, which stay as dimensions of size 1."""
+    return values.sum(dim=tuple(range(2, values.ndim)), keepdim=True)
+
+
+def spatial_mean(values: Tensor) -> Tensor:
+    """Average (N, C, *S) over positions, which stay as dimensions of size 1."""
+    return values.mean(dim=tuple(range(2, values.ndim)), keepdim=True)
+
+
+def rectified(values: Tensor, relu: bool) -> Tensor:
+    """Cut off what is negative, if asked to."""
+    return values.clamp(min=0) if relu else values
+
+
+def _scaled(g: Tensor, scaling: Scaling) -> Tensor:
+    if scaling == "max":  # keras-vis
+        return g / (g.flatten(1).amax(1) + 1e-7).reshape(-1, *[1] * (g.ndim - 1))
+    if scaling == "mean-square":  # a widespread Keras example
+        return g / (g.square().flatten(1).mean(1) + 1e-5).reshape(-1, *[1] * (g.ndim - 1))
+    return g
+
+
+@method(family="cam", cite="Selvaraju et al. 2017, arXiv:1610.02391, eq. 1-2", reads="layer")
+def grad_cam(
+    rec: Recording,
+    channels: Literal["sum", "mean"] = "sum",
+    relu: bool = True,
+    guided: bool = False,
+    scaling: Scaling = "none",
+) -> Tensor:
+    """Activations weighted by the mean gradient of their channel: ReLU(sum_k mean(g_k) A_k).
+
+    ``guided`` keeps only positive gradients of positive activations, as tf-explain does.
+    """
+    a, g = rec.activation(), _scaled(rec.gradient("layer"), scaling)
+    g = g * (a > 0) * (g > 0) if guided else g
+    weighted = spatial_mean(g) * a
+    return rectified(weighted.sum(1) if channels == "sum" else weighted.mean(1), relu)
+
+
+@method(family="cam", cite="Zhou et al. 2016, arXiv:1512.04150, eq. 1-2", reads="layer")
+def cam(rec: Recording, relu: bool = True) -> Tensor:
+    """Activations weighted by the class's own weights, for nets that end in global average pooling and one linear layer."""
+    a, g = rec.activation(), rec.gradient("layer")
+    weights = spatial_sum(g)
+    if not _is_linear_head(rec, weights, g):
+        raise RefusedError(
+            f"cam needs a net that ends in global average pooling and one linear layer after '{rec.layer}'; "
+            "use grad_cam, which equals cam where that holds."
+        )
+    return rectified((weights * a).sum(1), relu)
+
+
+def _is_linear_head(rec: Recording, weights: Tensor, g: Tensor) -> bool:
+    """Check that the gradient is the same everywhere and is a row of some linear layer's weights."""
+    even = torch.allclose(g, spatial_mean(g).expand_as(g), rtol=1e-4, atol=1e-9)
+    if not even or rec.goal.classes is None:
+        return False
+    rows = weights.flatten(1)
+    return any(
+        _has_rows(m.weight, rows, rec.goal.classes[rec.rows]) for m in _linear_layers(bare(rec.model.module))
+    )
+
+
+def _linear_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    return [
+        m
+        for m in module.modules()
+        if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.weight[0, 0].numel() == 1)
+    ]
+
+
+def _has_rows(weight: Tensor, rows: Tensor, classes: Tensor) -> bool:
+    matrix = weight.detach().flatten(1).to(rows)
+    if matrix.shape[1] != rows.shape[1] or int(classes.max()) >= len(matrix):
+        return False
+    return torch.allclose(matrix[classes], rows, rtol=1e-2, atol=1e-3 * float(matrix.abs().max()))
+
+
+@method(family="cam", cite="Chattopadhay et al. 2018, arXiv:1710.11063, eq. 10-11, 19", reads="layer")
+def grad_cam_plus_plus(rec: Recording, relu: bool = True) -> Tensor:
+    """Grad-CAM with weights that count each object of the class alike: w_k = sum alpha ReLU(g), alpha = g²/(2g² + sum(A) g³)."""
+    a, g = rec.activation(), rec.gradient("layer")
+    return _plus_plus(a, g, g**2, g**3, relu)
+
+
+def _plus_plus(a: Tensor, g: Tensor, g2: Tensor, g3: Tensor, relu: bool) -> Tensor:
+    below = 2 * g2 + spatial_sum(a) * g3
+    alpha = torch.where(
+        below != 0, g2 / torch.where(below != 0, below, torch.ones_like(below)), torch.zeros_like(g2)
+    )
+    return rectified((spatial_sum(alpha * g.clamp(min=0)) * a).sum(1), relu)
+
+
+def layer_moments(
+    rec: Recording, samples: int, noise: float, scale: NoiseScale
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the means of g, g² and g³ at the layer over noisy copies of the image."""
+    sums: list[Tensor] = [torch.zeros(()).to(rec.x)] * 3
+    for child, size in rec.children(noisy(rec.x, samples, noise, scale, rec.seed)):
+        g = child.gradient("layer").unflatten(0, (size, -1))
+        sums = [total + (g**power).sum(0) for power, total in enumerate(sums, 1)]
+    return sums[0] / samples, sums[1] / samples, sums[2] / samples
+
+
+@method(family="cam", cite="Omeiza et al. 2019, arXiv:1908.01224, eq. 8-10", reads="layer")
+def smooth_grad_cam_plus_plus(
+    rec: Recording,
+    samples: Annotated[int, Range(1)] = 25,
+    noise: Annotated[float, Range(0)] = 0.15,
+    scale: NoiseScale = "relative",
+    relu: bool = True,
+) -> Tensor:
+    """Grad-CAM++ with the powers of the gradient averaged over noisy copies of the image."""
+    g, g2, g3 = rec.memo(layer_moments, samples=samples, noise=noise, scale=scale)
+    return _plus_plus(rec.activation(), g, g2, g3, relu)
+
+
+@method(family="cam", cite="Fu et al. 2020, arXiv:2008.02312, eq. 7-8", reads="layer")
+def xgrad_cam(rec: Recording, relu: bool = True) -> Tensor:
+    """Grad-CAM with each position's gradient weighted by its share of the activation: w_k = sum(A g) / sum(A)."""
+    a, g = rec.activation(), rec.gradient("layer")
+    mass = spatial_sum(a)
+    weights = torch.where(
+        mass != 0, spatial_sum(a * g) / torch.where(mass != 0, mass, torch.ones_like(mass)), 0 * mass
+    )
+    return rectified((weights * a).sum(1), relu)
+
+
+@method(family="cam", cite="Jiang et al. 2021, doi:10.1109/TIP.2021.3089943, eq. 5-7", reads="layer")
+def layer_cam(rec: Recording, relu: bool = True) -> Tensor:
+    """Activations weighted position by position with their positive gradient: ReLU(sum_k ReLU(g_k) A_k)."""
+    return rectified((rec.gradient("layer").clamp(min=0) * rec.activation()).sum(1), relu)
+
+
+@method(family="cam", cite="Draelos & Carin 2020, arXiv:2011.08891, eq. 4", reads="layer")
+def hires_cam(rec: Recording, relu: bool = True) -> Tensor:
+    """Gradient times activation, summed over channels: sum_k g_k A_k, exact for nets that end in one linear layer."""
+    return rectified((rec.gradient("layer") * rec.activation()).sum(1), relu)
+
+
+@method(
+    family="cam",
+    cite="the pytorch-grad-cam library (Gildenblat et al. 2021), element-wise Grad-CAM",
+    reads="layer",
+)
+def elementwise_grad_cam(rec: Recording) -> Tensor:
+    """Gradient times activation, with each element's negative part cut off before the sum: sum_k ReLU(g_k A_k)."""
+    return (rec.gradient("layer") * rec.activation()).clamp(min=0).sum(1)
+
+
+@method(family="cam", cite="Muhammad & Yeasin 2020, arXiv:2008.00299, eq. 4-5", reads="layer")
+def eigen_cam(
+    rec: Recording, centre: bool = False, sign: Literal["evidence", "none"] = "evidence", relu: bool = True
+) -> Tensor:
+    """The activations' first principal component; it does not depend on the class."""
+    return rectified(_first_component(rec.activation(), centre, sign), relu)
+
+
+@method(
+    family="cam",
+    cite="the pytorch-grad-cam library (Gildenblat et al. 2021), Eigen-CAM of gradient x activation",
+    reads="layer",
+)
+def eigen_grad_cam(
+    rec: Recording, centre: bool = False, sign: Literal["evidence", "none"] = "evidence", relu: bool = True
+) -> Tensor:
+    """The first principal component of gradient times activation, which does depend on the class."""
+    return rectified(_first_component(rec.gradient("layer") * rec.activation(), centre, sign), relu)
+
+
+def _first_component(values: Tensor, centre: bool, sign: Literal["evidence", "none"]) -> Tensor:
+    """Project (N, C, *S) on its first right-singular vector over channels: (N, *S).
+
+    An eigenvector's sign is arbitrary; "evidence" turns it so that it agrees with the plain sum over channels.
+    """
+    flat = values.flatten(2)
+    flat = flat - flat.mean(2, keepdim=True) if centre else flat
+    gram = flat @ flat.mT if flat.shape[1] <= flat.shape[2] else flat.mT @ flat
+    _, vectors = torch.linalg.eigh(gram)
+    first = vectors[..., -1:]
+    if flat.shape[1] <= flat.shape[2]:
+        component = (flat.mT @ first).squeeze(2)
+    else:
+        component = first.squeeze(2) * (flat @ first).norm(dim=1)
+    if sign == "evidence":
+        agreement = (component * values.flatten(2).sum(1)).sum(1, keepdim=True)
+        component = torch.where(agreement < 0, -component, component)
+    return component.unflatten(1, values.shape[2:])
+
+
+@method(
+    family="cam",
+    cite="Zeiler & Fergus 2014, arXiv:1311.2901, sec. 3 (feature maps as they are)",
+    reads="layer",
+    reduction="mean",
+)
+def activations(rec: Recording) -> Tensor:
+    """The layer's channels as they are, (C, *S), drawn as a grid; no class enters."""
+    return rec.activation()

@@ -1,0 +1,162 @@
+"""The layers of a model in the order in which they run, and the one a CAM should read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.forward import find_logits, named_layers
+from sightline.models.layouts import Layout, find_layout, to_spatial
+from sightline.models.session import undisturbed
+
+__all__ = ["Layer", "channels_last_hint", "trace_layers"]
+
+_NO_MAPS = ("Pool", "Flatten", "Dropout", "DropPath", "StochasticDepth")
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
+_LEAST_POSITIONS = 0.02
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of one layer: name (``relu@2`` for a second call), type, output shape (N, ...) and its map."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    layout: Layout | None = None
+    default: bool = False
+
+    @property
+    def spatial(self) -> tuple[int, ...] | None:
+        """The size of the layer's map, or None where the output has no positions."""
+        return self.layout.grid if self.layout is not None and self.layout.positions > 1 else None
+
+
+@dataclass(eq=False)
+class _Event:
+    layer: Layer
+    output: Tensor
+    is_map: bool
+
+
+@dataclass(eq=False)
+class _Heard:
+    """What the hooks heard: every call, the input of the last linear layer, and which tensors are no maps."""
+
+    spatial: tuple[int, ...]
+    events: list[_Event] = field(default_factory=list)
+    final_input: Tensor | None = None
+    mapless: set[tuple[int, int]] = field(default_factory=set)
+    calls: dict[str, int] = field(default_factory=dict)
+
+    def note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.calls[name] = call = self.calls.get(name, 0) + 1
+        if isinstance(module, nn.Linear) and inputs and isinstance(inputs[0], Tensor):
+            self.final_input = inputs[0]
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return
+        # By identity and version: a container returns its last part's own tensor, an in-place op makes another.
+        key = (id(output), output._version)
+        passed_on = bool(inputs) and output is inputs[0]
+        if not passed_on and any(word in type(module).__name__ for word in _NO_MAPS):
+            self.mapless.add(key)
+        layout = _layout(module, output, self.spatial)
+        layer = Layer(f"{name}@{call}" if call > 1 else name, type(module).__name__, tuple(output.shape), layout)
+        self.events.append(_Event(layer, output, layer.spatial is not None and key not in self.mapless))
+
+
+def channels_last_hint(module: nn.Module | None) -> bool:
+    """Say whether the layer's type puts channels last."""
+    return isinstance(module, _CHANNELS_LAST)
+
+
+def trace_layers(module: nn.Module, x: Tensor) -> tuple[Layer, ...]:
+    """List the layers that run for ``x`` (N, C, *S), in execution order, with the default CAM layer marked.
+
+    The default is the last output with spatial extent whose positions still carry gradient and that is not
+    pooling, flattening or dropout. Where the last layer's weights are all zero there is no gradient to follow,
+    and that layer's input is followed instead.
+    """
+    leaf = x[:1].detach().clone().requires_grad_(True)
+    heard = _Heard(tuple(x.shape[2:]))
+    with undisturbed(module), torch.enable_grad(), _listening(module, heard):
+        output = find_logits(module(leaf + 0), 1)
+    default = _find_default(heard, output)
+    return tuple(replace(e.layer, default=e is default) for e in heard.events)
+
+
+@contextmanager
+def _listening(module: nn.Module, heard: _Heard) -> Iterator[None]:
+    owner = threading.get_ident()
+
+    def listen(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if threading.get_ident() == owner:
+                heard.note(name, layer, inputs, output)
+
+        return hook
+
+    with ExitStack() as stack:
+        seen: set[nn.Module] = set()
+        for name, layer in named_layers(module).items():
+            if layer not in seen:
+                seen.add(layer)
+                stack.callback(layer.register_forward_hook(listen(name)).remove)
+        yield
+
+
+def _layout(module: nn.Module, output: Tensor, spatial: tuple[int, ...]) -> Layout | None:
+    if output.ndim < 3 or output.shape[0] != 1:
+        return None
+    return find_layout(tuple(output.shape), spatial, channels_last=channels_last_hint(module))
+
+
+def _find_default(heard: _Heard, output: Tensor) -> _Event | None:
+    candidates = [e for e in reversed(heard.events) if e.is_map and e.output.requires_grad]
+    end = heard.final_input if _is_dead_end(output, heard.final_input) else output
+    if end is None or not end.requires_grad:
+        return None
+    return _last_with_gradient(_random_projection(end), candidates)
+
+
+def _is_dead_end(output: Tensor, final_input: Tensor | None) -> bool:
+    if final_input is None or not final_input.requires_grad or not output.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(
+        _random_projection(output), [final_input], retain_graph=True, allow_unused=True
+    )
+    return gradient is not None and not bool(gradient.any())
+
+
+def _last_with_gradient(score: Tensor, candidates: Sequence[_Event]) -> _Event | None:
+    """Look from the end, so that the backward pass is as short as can be."""
+    checked: set[int] = set()
+    for event in candidates:
+        if id(event.output) in checked:
+            continue
+        checked.add(id(event.output))
+        (gradient,) = torch.autograd.grad(score, [event.output], retain_graph=True, allow_unused=True)
+        if gradient is not None and _carries(gradient, event.layer.layout):
+            return event
+    return None
+
+
+def _random_projection(values: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(values.shape, generator=generator, dtype=torch.float32) + 0.5
+    return (values * weights.to(values)).sum()
+
+
+def _carries(gradient: Tensor, layout: Layout | None) -> bool:
+    if layout is None:
+        return False
+    places = int((to_spatial(gradient, layout) != 0).any(1).sum())
+    return places >= max(2, round(_LEAST_POSITIONS * layout.positions))
+
+

@@ -1,0 +1,143 @@
+"""A model with all that an explanation needs to know of it: module, preprocessing, class names, weights, layers."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import LayerError, ModelError
+from sightline.forward import Precision
+from sightline.geometry import Geometry, Preprocessing, prepare
+from sightline.images import MAX_PIXELS, Picture, read_image
+from sightline.labels import Labels
+from sightline.models.layers import Layer, trace_layers
+from sightline.models.session import bare
+
+__all__ = ["Model", "guess_channels"]
+
+_COPIES: Mapping[Precision, torch.dtype] = {"float64": torch.float64, "float32": torch.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A classifier ready to be explained.
+
+    ``module`` is the user's own, untouched. ``weights`` says where its weights came from ("IMAGENET1K_V1",
+    "random", a file's name, "as given"); ``notes`` say what was assumed.
+
+    >>> Model(nn.Conv2d(3, 2, 1), "tiny", Preprocessing()).weights
+    'as given'
+    """
+
+    module: nn.Module
+    name: str
+    preprocessing: Preprocessing
+    labels: Labels = Labels()
+    weights: str = "as given"
+    notes: tuple[str, ...] = ()
+    max_pixels: int = MAX_PIXELS
+    _layers: dict[tuple[int, ...], tuple[Layer, ...]] = field(default_factory=dict, repr=False)
+    _copies: dict[Precision, Model] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 of names, shapes and values of parameters and buffers: 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, values in sorted(bare(self.module).state_dict().items()):
+            if isinstance(values, Tensor):
+                digest.update(f"{name}{tuple(values.shape)}{values.dtype}".encode())
+                digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def broken_weights(self) -> tuple[str, ...]:
+        """The names of parameters and buffers that hold NaN or infinity."""
+        return tuple(
+            name
+            for name, v in bare(self.module).state_dict().items()
+            if isinstance(v, Tensor) and v.is_floating_point() and not bool(torch.isfinite(v).all())
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((p.device for p in self._tensors()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, and so of the input."""
+        return next((p.dtype for p in self._tensors() if p.is_floating_point()), torch.float32)
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.module.parameters(), *self.module.buffers()]
+
+    def read(self, source: object) -> Picture:
+        """Decode an image file, PIL image or array into what this model's channels ask for."""
+        return read_image(source, channels=self.preprocessing.channels, max_pixels=self.max_pixels)  # type: ignore[arg-type]
+
+    def prepare(self, picture: Picture) -> tuple[Tensor, Geometry]:
+        """Turn a picture into the model's input (C, H, W) and the way back to the original pixels."""
+        tensor, geometry = prepare(picture, self.preprocessing)
+        return tensor.to(self.device, self.dtype), geometry
+
+    def layers(self, x: Tensor | None = None) -> tuple[Layer, ...]:
+        """List the layers in execution order for an input like ``x``, traced once for each input shape."""
+        example = x if x is not None else self.example_input()
+        key = tuple(example.shape[1:])
+        if key not in self._layers:
+            self._layers[key] = trace_layers(self.module, example.to(self.device, self.dtype))
+        return self._layers[key]
+
+    def default_layer(self, x: Tensor | None = None) -> str:
+        """Name the layer that CAMs read: the last with spatial extent whose positions carry gradient.
+
+        Raises LayerError where there is none.
+        """
+        for layer in self.layers(x):
+            if layer.default:
+                return layer.name
+        raise LayerError(
+            f"{self.name} has no layer with positions that still carry gradient, so CAMs mean nothing here; "
+            "use a method that reads the input (gradient, integrated_gradients), or name a layer."
+        )
+
+    def example_input(self) -> Tensor:
+        """Return a random input (1, C, *S) of the size that the preprocessing makes."""
+        size = self.preprocessing.crop or self.preprocessing.resize or 224
+        height, width = size if isinstance(size, tuple) else (size, size)
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn((1, self.preprocessing.channels, height, width), generator=generator)
+
+    def in_precision(self, precision: Precision) -> Model:
+        """Return the model with its weights in float32 or float64 (a copy); other precisions need none."""
+        dtype = _COPIES.get(precision)
+        if dtype is None or dtype == self.dtype:
+            return self
+        if precision not in self._copies:
+            module = copy.deepcopy(bare(self.module)).to(dtype)
+            self._copies[precision] = replace(self, module=module, _layers={}, _copies={})
+            self._copies[precision].__dict__["weights_hash"] = self.weights_hash
+        return self._copies[precision]
+
+    def check_weights(self) -> None:
+        """Raise ModelError where the weights hold NaN or infinity."""
+        if self.broken_weights:
+            shown = ", ".join(self.broken_weights[:3])
+            raise ModelError(
+                f"{self.name}: {len(self.broken_weights)} weights hold NaN or infinity ({shown}); load others."
+            )
+
+
+def guess_channels(module: nn.Module) -> int:
+    """Return the number of input channels that the first convolution of a module takes, or 3."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            return part.in_channels
+    sizes = (p.shape[1] for p in module.parameters() if p.ndim >= 3)
+    return next(sizes, 3)

@@ -1,0 +1,91 @@
+"""Run somebody's module and leave it as it was found: mode, flags, hooks, gradients, compiler stance."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+__all__ = ["bare", "is_compiled", "is_scripted", "lock_of", "undisturbed"]
+
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_GUARD = threading.Lock()
+_STANCE = threading.RLock()
+
+
+def lock_of(module: nn.Module) -> threading.RLock:
+    """Return the one lock of a module, the same for every `Model` that wraps it.
+
+    Forward hooks fire for every thread that uses a module, so two recordings of one module must not overlap.
+    """
+    with _GUARD:
+        return _LOCKS.setdefault(module, threading.RLock())
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """Return the module inside ``torch.compile``'s wrapper, or the module itself."""
+    inner = getattr(module, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else module
+
+
+def is_scripted(module: nn.Module) -> bool:
+    """Say whether the module is TorchScript, whose inside Python hooks cannot see."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Say whether any part of the module runs through ``torch.compile``."""
+    return any(
+        hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None
+        for m in module.modules()
+    )
+
+
+@contextlib.contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Hold the module's lock, in eval mode and with frozen parameters, and put everything back afterwards.
+
+    Parameters are frozen only for the pass, so that autograd builds no graph for weights that nobody asks about.
+    """
+    with lock_of(module), contextlib.ExitStack() as stack:
+        _set_eval(module, stack)
+        _freeze(module, stack)
+        if is_compiled(module):
+            stack.enter_context(_eager())
+        if is_scripted(module):
+            stack.enter_context(_plain_script())
+        yield
+
+
+def _set_eval(module: nn.Module, stack: contextlib.ExitStack) -> None:
+    training = [m for m in module.modules() if m.training]
+    stack.callback(lambda: [setattr(m, "training", True) for m in training])
+    for m in training:
+        m.training = False
+
+
+def _freeze(module: nn.Module, stack: contextlib.ExitStack) -> None:
+    learning = [p for p in module.parameters() if p.requires_grad]
+    stack.callback(lambda: [p.requires_grad_(True) for p in learning])
+    for p in learning:
+        p.requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _eager() -> Iterator[None]:
+    # The stance is process-wide, so only one compiled model is recorded at a time.
+    with _STANCE, torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextlib.contextmanager
+def _plain_script() -> Iterator[None]:
+    # The optimising executor fuses nodes into one that hides the ReLUs from the backward rules.
+    jit = sys.modules["torch.jit"]
+    with jit.optimized_execution(False):
+        yield

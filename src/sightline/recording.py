@@ -1,0 +1,341 @@
+"""A recording: one batch through one model, read on demand, remembered.
+
+Methods are functions over a recording. What two methods, five classes or three layers ask alike is computed once:
+one forward pass for all, one backward pass for each (target, rule).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sightline.errors import LayerError, ModelError, RefusedError
+from sightline.forward import Forward, Precision, layer_call, named_layers, run_forward
+from sightline.graph import RULES, Coverage, applied, find_nodes
+from sightline.models.layers import channels_last_hint
+from sightline.models.layouts import Layout, find_layout, to_spatial
+from sightline.models.model import Model
+from sightline.targets import Goal, Output, Target, layers_of, resolve
+
+__all__ = ["Completeness", "Recording", "record"]
+
+T = TypeVar("T")
+
+_CHUNK_BYTES = int(os.environ.get("SIGHTLINE_CHUNK_BYTES", 1 << 30))
+_MOST_POINTS = 64
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """Whether an attribution adds up: its ``total`` against ``expected`` = f(x) - f(baseline), and the gap.
+
+    ``gap`` is |total - expected| / max(|expected|, 1e-12): 0 is complete.
+    """
+
+    total: float
+    expected: float
+
+    @property
+    def gap(self) -> float:
+        """The gap relative to what was expected."""
+        return abs(self.total - self.expected) / max(abs(self.expected), 1e-12)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the numbers as plain JSON values."""
+        return {"total": self.total, "expected": self.expected, "gap": self.gap}
+
+
+@dataclass(eq=False)
+class _Pass:
+    """What all views of one recording share: the pass, and what was read from it."""
+
+    model: Model
+    forward: Forward
+    options: Options
+    gradients: dict[tuple[int, str], tuple[dict[str, Tensor | None], Coverage | None]] = field(
+        default_factory=dict
+    )
+    memo: dict[Hashable, Any] = field(default_factory=dict)
+    goals: dict[int, Goal] = field(default_factory=dict)
+    passes: list[int] = field(default_factory=lambda: [1, 0])
+
+
+@dataclass(frozen=True)
+class Options:
+    """How passes are made: what autograd starts at, which layers are tapped, and how large a chunk may be."""
+
+    layers: tuple[str, ...] = ()
+    from_input: bool = True
+    output: Output = "logit"
+    precision: Precision = "model"
+    seed: int = 0
+    chunk: int | None = None
+    tick: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A view of one pass for one target and one layer: the object that every method reads.
+
+    Shapes: N images, C channels, S the spatial size (H, W), (L,) or (D, H, W). Layers come as (N, C, *S) whatever
+    their layout in the model.
+    """
+
+    shared: _Pass
+    goal: Goal
+    rows: Tensor
+    layer: str | None = None
+    coverages: list[Coverage] = field(default_factory=list)
+    reports: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Model:
+        """The model that was run."""
+        return self.shared.model
+
+    @property
+    def x(self) -> Tensor:
+        """The batch (N, C, *S) as the model got it."""
+        return self.shared.forward.x.detach()
+
+    @property
+    def seed(self) -> int:
+        """The seed from which the noise of sampled methods is drawn."""
+        return self.shared.options.seed
+
+    @property
+    def scores(self) -> Tensor:
+        """The target's score for each image (N,)."""
+        with torch.no_grad():
+            return self._score().detach()
+
+    def _score(self) -> Tensor:
+        return self.goal.score(self.shared.forward, self.rows)
+
+    def activation(self, layer: str | None = None) -> Tensor:
+        """Return the layer's output (N, C, *S), by default of the layer that this recording is about.
+
+        Raises LayerError where the layer has no spatial extent.
+        """
+        name = self._layer_name(layer)
+        return _readable(to_spatial(self._tap(name).detach(), self._layout(name)))
+
+    def gradient(self, at: str = "input", rule: str = "standard") -> Tensor:
+        """Return d score / d ``at``: (N, C, *S) of the input or of a layer, under a backward rule.
+
+        ``at`` is "input", "layer" (the one this recording is about) or a layer's name; ``rule`` is "standard",
+        "guided" or "deconv". Raises RefusedError where the rule finds nothing to change.
+        """
+        where = self._layer_name(None) if at == "layer" else at
+        gradients, coverage = self._gradients(rule)
+        if coverage is not None and coverage not in self.coverages:
+            self.coverages.append(coverage)
+        found = gradients.get(where)
+        if found is None:
+            raise _no_path(where, self.goal)
+        return _readable(found if where == "input" else to_spatial(found, self._layout(where)))
+
+    def memo(self, compute: Callable[..., T], **parameters: Hashable) -> T:
+        """Return ``compute(recording, **parameters)``, computed once for this target, layer and parameters."""
+        key = (compute, id(self.goal), self.layer, tuple(sorted(parameters.items())))
+        if key not in self.shared.memo:
+            self.shared.memo[key] = compute(self, **parameters)
+        found: T = self.shared.memo[key]
+        return found
+
+    def children(self, points: Iterable[Tensor], *, grad: bool = True) -> Iterator[tuple[Recording, int]]:
+        """Run other inputs, each (N, C, *S), in chunks of k, and yield a recording of k·N rows and k for each chunk.
+
+        The rows lie point by point. A chunk's graph is freed before the next one is made.
+        """
+        source = iter(points)
+        size = self._chunk()
+        while chunk := list(islice(source, size)):
+            child = self._child(torch.cat(chunk), len(chunk), grad)
+            yield child, len(chunk)
+            child.close()
+            if self.shared.options.tick is not None:
+                self.shared.options.tick(len(chunk))
+
+    def gradients_at(self, points: Iterable[Tensor], rule: str = "standard") -> Iterator[Tensor]:
+        """Yield d score / d input (N, C, *S) at each of the points, in their order; lazy, chunked by memory."""
+        for child, size in self.children(points):
+            yield from child.gradient("input", rule).unflatten(0, (size, -1)).unbind(0)
+
+    def scores_at(self, points: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the target's scores (N,) at each of the points, in their order; lazy, chunked by memory."""
+        for child, size in self.children(points, grad=False):
+            yield from child.scores.unflatten(0, (size, -1)).unbind(0)
+
+    def promise(self, attribution: Tensor, expected: Tensor) -> None:
+        """Report how well an attribution (N, ...) adds up to what it promises (N,)."""
+        totals = attribution.flatten(1).sum(1).tolist()
+        self.reports["completeness"] = [
+            Completeness(t, e) for t, e in zip(totals, expected.tolist(), strict=True)
+        ]
+
+    def sampled(self, standard_error: Tensor) -> None:
+        """Report the Monte-Carlo standard error of each value (N, C, *S)."""
+        self.reports["standard_error"] = standard_error
+
+    def for_target(self, goal: Goal) -> Recording:
+        """Return a view of the same pass for another target."""
+        return replace(self, goal=goal, coverages=[], reports={})
+
+    def for_layer(self, layer: str | None) -> Recording:
+        """Return a view of the same pass for another layer."""
+        return replace(self, layer=layer, coverages=[], reports={})
+
+    def close(self) -> None:
+        """Free the graph and everything that was read."""
+        self.shared.gradients.clear()
+        self.shared.memo.clear()
+        self.shared.forward.taps.clear()
+        self.shared.forward.logits = self.shared.forward.logits.detach()
+        self.shared.forward.output = self.shared.forward.output.detach()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _child(self, x: Tensor, copies: int, grad: bool) -> Recording:
+        options = self.shared.options
+        forward = _run(
+            self.model, x, replace(options, layers=options.layers if grad else self.goal.layers), grad
+        )
+        self.shared.passes[0] += 1
+        shared = _Pass(self.model, forward, options, passes=self.shared.passes)
+        return Recording(shared, self.goal, self.rows.repeat(copies), self.layer)
+
+    def _chunk(self) -> int:
+        options = self.shared.options
+        if options.chunk is not None:
+            return max(1, options.chunk)
+        each = 2 * self.shared.forward.bytes_per_sample * len(self.rows)
+        return max(1, min(_MOST_POINTS, _budget(self.x.device) // max(1, each)))
+
+    def _layer_name(self, layer: str | None) -> str:
+        name = layer if layer is not None else self.layer
+        if name is None:
+            raise LayerError("no layer was chosen; give layer=NAME (sightline layers MODEL lists them).")
+        return name
+
+    def _tap(self, name: str) -> Tensor:
+        if name not in self.shared.forward.taps:
+            raise LayerError(f"layer '{name}' was not tapped when this recording was made.")
+        return self.shared.forward.taps[name]
+
+    def _layout(self, name: str) -> Layout:
+        tap = self._tap(name)
+        layer = named_layers(self.model.module).get(layer_call(name)[0])
+        layout = find_layout(
+            tuple(tap.shape), tuple(self.x.shape[2:]), channels_last=channels_last_hint(layer)
+        )
+        if layout is None or layout.positions < 2 or len(tap) != len(self.x):
+            raise LayerError(
+                f"layer '{name}' gives {tuple(tap.shape)}, which has no spatial extent to draw; choose one with "
+                "positions (sightline layers MODEL lists them and marks the default)."
+            )
+        return layout
+
+    def _gradients(self, rule: str) -> tuple[dict[str, Tensor | None], Coverage | None]:
+        key = (id(self.goal), rule)
+        if key not in self.shared.gradients:
+            self.shared.goals[key[0]] = self.goal  # keeps the id from being given to another goal
+            self.shared.gradients[key] = self._backward(rule)
+            self.shared.passes[1] += 1
+        return self.shared.gradients[key]
+
+    def _backward(self, rule: str) -> tuple[dict[str, Tensor | None], Coverage | None]:
+        forward = self.shared.forward
+        score = self._score()
+        if not score.requires_grad:
+            raise _no_path("anything that was read", self.goal)
+        places = {**({"input": forward.x} if forward.x.requires_grad else {}), **forward.taps}
+        if rule == "standard":
+            return dict(zip(places, _grad(score, list(places.values())), strict=True)), None
+        with applied(RULES[rule], score.grad_fn) as coverage:
+            return dict(zip(places, _grad(score, list(places.values())), strict=True)), coverage
+
+
+def _readable(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def _no_path(where: str, goal: Goal) -> RefusedError:
+    return RefusedError(
+        f"the target '{goal.names[0].label}' does not depend on {where} through anything that can be "
+        "differentiated; choose another layer or target, or a method that needs only scores."
+    )
+
+
+def _grad(score: Tensor, places: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    try:
+        return torch.autograd.grad(score.sum(), places, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        opaque = [n.name() for n in find_nodes(score.grad_fn) if "Checkpoint" in n.name()]
+        if not opaque:
+            raise
+        raise RefusedError(
+            "the model uses reentrant checkpointing, through which torch gives no gradients of inputs and layers; "
+            "switch checkpointing off (use_reentrant=False works too)."
+        ) from error
+
+
+def _budget(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * 0.5)
+    return _CHUNK_BYTES
+
+
+def _run(model: Model, x: Tensor, options: Options, grad: bool = True) -> Forward:
+    return run_forward(
+        model.module,
+        x,
+        layers=options.layers,
+        from_input=options.from_input,
+        grad=grad,
+        precision=options.precision,
+    )
+
+
+def record(model: Model, x: Tensor, options: Options, target: Target = 0) -> Recording:
+    """Run ``x`` (N, C, *S) through the model once and return a recording to read.
+
+    Raises ModelError where the output holds NaN, TargetError for a target that the model does not have.
+    """
+    tapped = tuple(dict.fromkeys((*options.layers, *layers_of(target))))
+    options = replace(options, layers=tapped)
+    forward = _run(model, x, options)
+    _refuse_nan(forward, model)
+    shared = _Pass(model, forward, options)
+    goal = resolve(target, forward, model.labels, options.output)[0]
+    return Recording(shared, goal, torch.arange(len(x), device=x.device))
+
+
+def _refuse_nan(forward: Forward, model: Model) -> None:
+    bad = (~torch.isfinite(forward.logits.detach())).flatten(1).any(1)
+    if bad.any():
+        share = f"{int(bad.sum())} of {len(bad)} images"
+        cause = model.broken_weights
+        why = (
+            f"its weights hold NaN or infinity ({', '.join(cause[:3])})"
+            if cause
+            else "its weights are finite"
+        )
+        raise ModelError(
+            f"the model's output is NaN or infinite for {share}; {why}: "
+            + (
+                "load other weights."
+                if cause
+                else "check the preprocessing, the input's range and the precision."
+            )
+        )

@@ -1,0 +1,139 @@
+"""One labelled picture for methods × models × targets on one image, with the prediction tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import ParameterError, RefusedError, SightlineError
+from sightline.render import grid, heatmap_image, legend, overlay, prediction_table
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sightline.explanation import Explanation, Style
+    from sightline.models.model import Model
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The picture, the explanations in it, and what was refused with the reason."""
+
+    picture: Image.Image
+    explanations: Sequence[tuple[str, Explanation]]
+    refused: Sequence[tuple[str, str, SightlineError]]
+
+
+def compare(
+    models: Any,
+    image: Any,
+    method: str | Sequence[str] = "grad_cam",
+    target: Any = "top1",
+    *,
+    heatmap_opacity: float = 0.5,
+    colormap: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    tick: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Explain one image by several methods, models and targets and lay the maps out in one labelled grid.
+
+    ``models`` is a model, a name or a mapping from names to models; ``options`` are those of `explain` (layer,
+    contrast, output, precision, seed, ...). Raises what `explain` raises, but for a refusal, which fills its cell.
+
+    >>> from sightline.demo.scenes import scene
+    >>> compare("demo/honest", scene(0).image, "grad_cam,gradient").picture.mode
+    'RGB'
+    """
+    from sightline.engine import explanations
+
+    found: list[tuple[str, Explanation]] = []
+    refused: list[tuple[str, str, SightlineError]] = []
+    for name, model in _loaded(models).items():
+
+        def on_failure(failure: Any, name: str = name) -> None:
+            if not isinstance(failure.error, RefusedError):
+                raise failure.error
+            refused.append((name, failure.method, failure.error))
+
+        run = explanations(
+            model, [image], method, target, parameters=parameters, on_failure=on_failure, tick=tick, **options
+        )
+        found += [(name, e) for _, e in run]
+    if not found:
+        raise refused[0][2] if refused else ParameterError("nothing was asked for.")
+    return Comparison(_picture(found, refused, heatmap_opacity, colormap), found, refused)
+
+
+def _loaded(models: Any) -> dict[str, Model]:
+    from sightline.models.load import load
+
+    if isinstance(models, Mapping):
+        return {str(name): load(m) for name, m in models.items()}
+    one = load(models)
+    return {one.name: one}
+
+
+def _picture(
+    found: Sequence[tuple[str, Explanation]],
+    refused: Sequence[tuple[str, str, SightlineError]],
+    opacity: float,
+    colormap: str | None,
+) -> Image.Image:
+    rows = list(dict.fromkeys((name, e.target.label) for name, e in found))
+    methods = list(dict.fromkeys([e.method for _, e in found] + [m for _, m, _ in refused]))
+    cells = {(name, e.target.label, e.method): _cell(e, opacity, colormap) for name, e in found}
+    reasons = {(name, m): f"refused: {error}" for name, m, error in refused}
+    first = {(name, label): e for name, e in reversed(found) for label in [e.target.label]}
+    several = len({name for name, _ in rows}) > 1
+    body = [
+        [_photo(first[row]), _table(first[row]), *[cells.get((*row, m)) or reasons.get((row[0], m)) for m in methods]]
+        for row in rows
+    ]
+    return grid(
+        body,
+        row_labels=[f"{name}: {label}" if several else label for name, label in rows],
+        column_labels=["photo", "predictions", *methods],
+        title=_title(found),
+        legends=_legends([e for _, e in found], colormap),
+    )
+
+
+def _title(found: Sequence[tuple[str, Explanation]]) -> str:
+    models = " · ".join(dict.fromkeys(f"{name} ({e.provenance.get('weights')})" for name, e in found))
+    image = found[0][1].provenance.get("image")
+    return f"{image} · {models}" if image else models
+
+
+def _photo(e: Explanation) -> Image.Image:
+    from PIL import Image as Pillow
+
+    from sightline.render.explanation import photo_of
+
+    return Pillow.fromarray(photo_of(e)).convert("RGB")
+
+
+def _table(e: Explanation) -> Image.Image:
+    return prediction_table([(p["label"], p["probability"]) for p in e.predictions], explained=e.target.label)
+
+
+def _cell(e: Explanation, opacity: float, colormap: str | None) -> Image.Image:
+    from sightline.render.explanation import clip_percentile, photo_of
+
+    looks: dict[str, Any] = {"style": e.style, "colormap": colormap, "percentile": clip_percentile(e)}
+    if e.style == "grey":
+        return heatmap_image(e.heatmap, **looks)
+    return overlay(photo_of(e), e.heatmap, heatmap_opacity=opacity, **looks)
+
+
+def _legends(found: Sequence[Explanation], colormap: str | None) -> list[Image.Image]:
+    styles: list[Style] = list(dict.fromkeys(e.style for e in found))
+    unseen = any(bool((e.heatmap != e.heatmap).any()) for e in found)
+    ends = {"diverging": (-1.0, 1.0)}
+    return [
+        legend(ends.get(s, (0.0, 1.0)), style=s, width=320, colormap=colormap, not_seen=unseen and s == styles[0])
+        for s in styles
+    ]
