@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sightline import targets
-    from sightline.errors import SightlineError
     from sightline.engine import explain, predict
+    from sightline.errors import SightlineError
     from sightline.explanation import Explanation
     from sightline.geometry import Preprocessing
     from sightline.labels import Labels

@@ -192,13 +192,17 @@ def _is_several(images: Any) -> bool:
 
 
 def _targets(target: Target | Sequence[Target], contrast: Target | None) -> list[Target]:
-    if isinstance(target, (Tensor, np.ndarray)):
-        listed: list[Target] = [PerImage(tuple(int(t) for t in np.asarray(target).reshape(-1).tolist()))]
-    else:
-        listed = list(target) if isinstance(target, (list, tuple)) else [target]
+    listed: list[Target] = list(target) if isinstance(target, (list, tuple)) else [_per_image(target)]
     if not listed:
         raise ParameterError("target=[]: wanted at least one target.")
     return listed if contrast is None else [Contrast(t, contrast) for t in listed]
+
+
+def _per_image(target: Any) -> Target:
+    """Read a tensor or array of indices as one target for each image."""
+    if not isinstance(target, (Tensor, np.ndarray)):
+        return target  # type: ignore[no-any-return]
+    return PerImage(tuple(int(t) for t in np.asarray(target).reshape(-1).tolist()))
 
 
 def _layer_names(layer: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -278,9 +282,7 @@ def _explain_batch(
         return
     with recording:
         goals = _goals(plan, recording, batch)
-        columns = [
-            _column(plan, recording, goal, method, batch, fail) for method in plan.methods for goal in goals
-        ]
+        columns = [_column(plan, recording, goal, method, batch, fail) for method in plan.methods for goal in goals]
     seconds = (time.perf_counter() - started) / max(1, sum(len(c) for c in columns))
     for row in range(len(batch)):
         for column in columns:
@@ -329,16 +331,14 @@ def _column(
         for sample in batch:
             fail(Failure(sample.given, method.name, error))
         return {}
-    return {
-        row: _explanation(plan, view, method, attribution, row, sample) for row, sample in enumerate(batch)
-    }
+    return {row: _explanation(plan, view, method, attribution, row, sample) for row, sample in enumerate(batch)}
 
 
 def _attribution(plan: _Plan, view: Recording, method: Method) -> Tensor:
     parameters = plan.parameters[method.name]
     layers = _layers_for(plan, view.x) if "layer" in method.reads else (None,)
     maps = [_averaged(view, name, method, parameters) for name in layers]
-    return maps[0] if len(maps) == 1 else fuse_maps(maps, parameters["fuse"])
+    return maps[0] if len(maps) == 1 else fuse_maps(maps, str(parameters["fuse"]))
 
 
 def _averaged(view: Recording, layer: str | None, method: Method, parameters: Mapping[str, Any]) -> Tensor:
@@ -347,12 +347,12 @@ def _averaged(view: Recording, layer: str | None, method: Method, parameters: Ma
     at_layer = replace(view, layer=layer)
     samples = parameters["smooth_samples"]
     if not samples:
-        return method.compute(at_layer, **own)
+        return torch.as_tensor(method.compute(at_layer, **own))
     points = noisy(view.x, samples, parameters["smooth_noise"], parameters["smooth_scale"], view.seed)
-    total: Tensor | float = 0.0
+    total = torch.zeros((), device=view.x.device)
     for child, size in at_layer.children(points):
         total = total + method.compute(child, **own).unflatten(0, (size, -1)).sum(0)
-    return torch.as_tensor(total) / samples
+    return torch.div(total, samples)
 
 
 def _refuse_nan(attribution: Tensor, method: Method) -> None:
@@ -413,13 +413,10 @@ def _notes(e: Explanation) -> tuple[str, ...]:
     if not e.attribution.any():
         notes.append("the map is zero everywhere: nothing here speaks for this target by this method")
     if e.completeness is not None and e.completeness.gap > _GAP:
-        notes.append(
-            f"incomplete: the sum is {e.completeness.gap:.0%} off f(x) - f(baseline); take more steps"
-        )
+        notes.append(f"incomplete: the sum is {e.completeness.gap:.0%} off f(x) - f(baseline); take more steps")
     if e.coverage is not None and e.coverage.unchanged:
         kept = ", ".join(
-            f"{n} {name.removesuffix('0').removesuffix('Backward')}"
-            for name, n in e.coverage.unchanged.items()
+            f"{n} {name.removesuffix('0').removesuffix('Backward')}" for name, n in e.coverage.unchanged.items()
         )
         notes.append(f"{e.coverage.changed} ReLUs changed; left as they are: {kept}")
     if e.coverage is not None and e.coverage.unseen:
@@ -468,9 +465,7 @@ def _provenance(plan: _Plan, sample: _Sample) -> dict[str, Any]:
         "model": model.name,
         "weights": model.weights,
         "weights_hash": model.weights_hash,
-        "preprocessing": model.preprocessing.describe()
-        if sample.geometry is not None
-        else "given as a tensor",
+        "preprocessing": model.preprocessing.describe() if sample.geometry is not None else "given as a tensor",
         "image": sample.name,
         "image_hash": sample.hash,
         "output": plan.options.output,

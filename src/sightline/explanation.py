@@ -74,9 +74,7 @@ class Explanation:
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.attribution).all():
-            raise InputError(
-                f"{self.method}: the attribution holds NaN or infinity, which is no explanation."
-            )
+            raise InputError(f"{self.method}: the attribution holds NaN or infinity, which is no explanation.")
         self.attribution.flags.writeable = False
 
     @cached_property
@@ -133,9 +131,7 @@ class Explanation:
         """
         from sightline.render.explanation import draw_explanation
 
-        return draw_explanation(
-            self, draw, heatmap_opacity=heatmap_opacity, colormap=colormap, percentile=percentile
-        )
+        return draw_explanation(self, draw, heatmap_opacity=heatmap_opacity, colormap=colormap, percentile=percentile)
 
     def _repr_html_(self) -> str:
         from sightline.render.explanation import explanation_as_html
@@ -178,9 +174,7 @@ class Explanation:
         file = Path(path)
         writers = {".png": self._save_png, ".npz": self._save_npz, ".json": self._save_json}
         if file.suffix.lower() not in writers:
-            raise ParameterError(
-                f"cannot save to '{file.name}': wanted a name that ends in .png, .npz or .json."
-            )
+            raise ParameterError(f"cannot save to '{file.name}': wanted a name that ends in .png, .npz or .json.")
         file.parent.mkdir(parents=True, exist_ok=True)
         writers[file.suffix.lower()](file, draw)
         return file

@@ -122,7 +122,7 @@ def run_forward(
         stack.enter_context(watch)
         raw = (call or module)(leaf + 0)
     output = find_logits(raw, len(x))
-    return _finish(leaf, output, watch, _all_ran(module, layers, taps))
+    return _finish(leaf, output, watch, _all_ran(layers, taps))
 
 
 def _finish(leaf: Tensor, output: Tensor, watch: _Watch, taps: dict[str, Tensor]) -> Forward:
@@ -212,14 +212,12 @@ def _tap(
     return layer.register_forward_hook(keep)
 
 
-def _all_ran(module: nn.Module, layers: Sequence[str], taps: dict[str, Tensor]) -> dict[str, Tensor]:
+def _all_ran(layers: Sequence[str], taps: dict[str, Tensor]) -> dict[str, Tensor]:
     for name in layers:
         if name not in taps:
             base, call = layer_call(name)
             when = f"a call number {call}" if call > 1 else "no call"
-            raise LayerError(
-                f"layer '{base}' has {when} in this model's forward pass; see: sightline layers MODEL."
-            )
+            raise LayerError(f"layer '{base}' has {when} in this model's forward pass; see: sightline layers MODEL.")
     return taps
 
 
@@ -233,13 +231,10 @@ def find_logits(output: Any, batch: int) -> Tensor:
         raise ModelError(f"the model returned {_kind(output)}, in which there is no tensor of class scores.")
     if found.ndim == 0 or found.shape[0] != batch:
         raise ModelError(
-            f"the model returned a tensor of shape {tuple(found.shape)} for {batch} inputs; "
-            f"wanted ({batch}, classes)."
+            f"the model returned a tensor of shape {tuple(found.shape)} for {batch} inputs; wanted ({batch}, classes)."
         )
     if not found.is_floating_point():
-        raise ModelError(
-            f"the model returned {found.dtype} values, not scores: it must return logits, not classes."
-        )
+        raise ModelError(f"the model returned {found.dtype} values, not scores: it must return logits, not classes.")
     return found
 
 

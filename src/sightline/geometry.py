@@ -45,12 +45,16 @@ class Preprocessing:
     scale: float = 255.0
 
     def __post_init__(self) -> None:
-        for name, value, known in (("interpolation", self.interpolation, _FILTERS), ("fit", self.fit, ("crop", "squash", "pad"))):
+        for name, value, known in (
+            ("interpolation", self.interpolation, _FILTERS),
+            ("fit", self.fit, ("crop", "squash", "pad")),
+        ):
             if value not in known:
                 raise ParameterError(f"preprocessing: {name}={value!r}; wanted one of {', '.join(known)}.")
         if len(self.mean) != len(self.std) or not self.mean or 0 in self.std or not self.scale:
             raise ParameterError(
-                f"preprocessing: mean {self.mean} and std {self.std} must have one number a channel, std and scale not 0."
+                f"preprocessing: mean {self.mean} and std {self.std} must have one number a channel, "
+                "std and scale not 0."
             )
 
     @property
@@ -64,12 +68,19 @@ class Preprocessing:
 
     def describe(self) -> str:
         """Return the preprocessing as one line."""
-        parts = {"crop": self._crop_text, "squash": lambda: f"squashed to {_text(self._target())}", "pad": lambda: f"padded to {_text(self._target())}"}
+        target = _text(self._target())
+        fitted = {"crop": self._crop_text(), "squash": f"squashed to {target}", "pad": f"padded to {target}"}
         numbers = " ".join(f"{m:.3g}" for m in self.mean), " ".join(f"{s:.3g}" for s in self.std)
-        return f"{parts[self.fit]()} ({self.interpolation}), /{self.scale:g}, mean {numbers[0]}, std {numbers[1]}"
+        return f"{fitted[self.fit]} ({self.interpolation}), /{self.scale:g}, mean {numbers[0]}, std {numbers[1]}"
 
     def _crop_text(self) -> str:
-        first = "no resizing" if self.resize is None else f"short side to {self.resize}" if isinstance(self.resize, int) else f"resized to {_text(self.resize)}"
+        first = (
+            "no resizing"
+            if self.resize is None
+            else f"short side to {self.resize}"
+            if isinstance(self.resize, int)
+            else f"resized to {_text(self.resize)}"
+        )
         return first if self.crop is None else f"{first}, centre crop {_text(_pair(self.crop))}"
 
     def _target(self) -> Size | None:
@@ -83,7 +94,8 @@ class Preprocessing:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Preprocessing:
         """Read what `to_dict` wrote."""
-        return Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return Preprocessing(**values)
 
 
 def _pair(size: int | Size) -> Size:
@@ -248,7 +260,9 @@ def _resized(pixels: np.ndarray, size: Size, how: Preprocessing) -> np.ndarray:
         found = np.asarray(_resize(Image.fromarray(planes.squeeze(2) if planes.shape[2] == 1 else planes), size, how))
         return found[..., None] if found.ndim == 2 else found
     # Each on its own: Pillow would weigh the colours of a four-channel picture by the fourth.
-    return np.stack([np.asarray(_resize(Image.fromarray(planes[..., i]), size, how)) for i in range(planes.shape[2])], 2)
+    return np.stack(
+        [np.asarray(_resize(Image.fromarray(planes[..., i]), size, how)) for i in range(planes.shape[2])], 2
+    )
 
 
 def _resize(image: Image.Image, size: Size, how: Preprocessing) -> Image.Image:
@@ -276,5 +290,3 @@ def restore(tensor: Tensor, how: Preprocessing) -> np.ndarray:
     mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (how.mean, how.std))
     pixels = ((values * std + mean) * how.scale).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
-
-

@@ -183,7 +183,7 @@ def _refuse_opaque(nodes: Sequence[Node], rule: GraphRule) -> None:
         )
 
 
-def _refuse_empty(nodes: Sequence[Node], coverage: Coverage) -> None:
+def _refuse_empty(coverage: Coverage) -> None:
     if coverage.changed:
         return
     others = ", ".join(f"{count} {name}" for name, count in coverage.unchanged.items())
@@ -203,7 +203,7 @@ def applied(rule: GraphRule, root: Node | None) -> Iterator[Coverage]:
     nodes = find_nodes(root)
     _refuse_opaque(nodes, rule)
     chosen, coverage = _choose(nodes, rule)
-    _refuse_empty(nodes, coverage)
+    _refuse_empty(coverage)
     with contextlib.ExitStack() as stack:
         for node in chosen:
             stack.callback(node.register_hook(_as_hook(rule.change)).remove)

@@ -42,16 +42,14 @@ def resize(maps: Tensor, size: Sequence[int], how: str = "bilinear") -> Tensor:
     mode = _MODES[how][len(size) - 1]
     align = None if mode.startswith("nearest") else False
     wide = maps if maps.dtype == torch.float64 else maps.float()
-    return (
-        F.interpolate(wide.unsqueeze(1), size=tuple(size), mode=mode, align_corners=align).squeeze(1).to(maps)
-    )
+    return F.interpolate(wide.unsqueeze(1), size=tuple(size), mode=mode, align_corners=align).squeeze(1).to(maps)
 
 
 def _spline(maps: Tensor, size: Sequence[int]) -> Tensor:
-    from scipy.ndimage import zoom
+    from scipy import ndimage
 
     factors = [1.0, *(new / old for new, old in zip(size, maps.shape[1:], strict=True))]
-    return torch.from_numpy(zoom(maps.detach().cpu().numpy(), factors, order=3)).to(maps)
+    return torch.from_numpy(ndimage.zoom(maps.detach().cpu().numpy(), factors, order=3)).to(maps)
 
 
 def resize_array(values: np.ndarray, size: Sequence[int], how: str) -> np.ndarray:

@@ -115,7 +115,17 @@ def _opened(path: Path, said: str) -> Iterator[Image.Image]:
         raise ImageError(f"{said} cannot be read: permission denied.") from None
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise ImageError(f"{said} is a damaged or truncated image ({_first_line(error)}); get it again.") from None
 
 
@@ -159,8 +169,8 @@ def _check_pixels(size: tuple[int, int], most: int, said: str) -> None:
 def _decoded(image: Image.Image, channels: int, said: str) -> np.ndarray:
     if channels not in _MODES:
         raise ImageError(
-            f"{said}: the model takes {channels} channels and a picture has 1, 3 or 4; give an array (H, W, {channels}) "
-            "or a preprocessed tensor (N, C, H, W)."
+            f"{said}: the model takes {channels} channels and a picture has 1, 3 or 4; give an array "
+            f"(H, W, {channels}) or a preprocessed tensor (N, C, H, W)."
         )
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a damaged tag is no reason to refuse a whole picture
@@ -204,7 +214,13 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
         return image.convert("RGBA")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = _on_white(image.convert("RGBA"))
-    return image if image.mode == mode else image.convert("RGB").convert(mode) if image.mode != "L" else image.convert(mode)
+    return (
+        image
+        if image.mode == mode
+        else image.convert("RGB").convert(mode)
+        if image.mode != "L"
+        else image.convert(mode)
+    )
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -249,7 +265,8 @@ def _float_bytes(values: np.ndarray) -> np.ndarray:
             f"a float array from {low:.3g} to {high:.3g} came; wanted 0 to 1: divide 8-bit values by 255, or give what "
             "is already preprocessed as a tensor (N, C, H, W)."
         )
-    return np.rint(values * 255).astype(np.uint8)
+    pixels: np.ndarray = np.rint(values * 255).astype(np.uint8)
+    return pixels
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

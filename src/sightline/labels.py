@@ -75,9 +75,7 @@ class Labels:
             options = " or ".join(str(i) for i in found)
             raise TargetError(f"label '{text}' stands for several classes; give the index: {options}.")
         if not self.names:
-            raise TargetError(
-                f"label '{text}': this model has no class names; give an index or --labels FILE."
-            )
+            raise TargetError(f"label '{text}': this model has no class names; give an index or --labels FILE.")
         close = self._close(text)
         raise TargetError(f"the model has no label '{text}'.{close or ' Give an index, or see its labels.'}")
 

@@ -131,9 +131,7 @@ def _normalised(pixels: Tensor, how: Preprocessing) -> Tensor:
         )
     shape = (1, -1, *[1] * (pixels.ndim - 2))
     scaled = pixels * (255.0 / how.scale)
-    return (scaled - torch.tensor(how.mean).to(pixels).reshape(shape)) / torch.tensor(how.std).to(
-        pixels
-    ).reshape(shape)
+    return (scaled - torch.tensor(how.mean).to(pixels).reshape(shape)) / torch.tensor(how.std).to(pixels).reshape(shape)
 
 
 def uniform_images(x: Tensor, count: int, how: Preprocessing, seed: int) -> Iterator[Tensor]:

@@ -58,9 +58,7 @@ class _Pass:
     model: Model
     forward: Forward
     options: Options
-    gradients: dict[tuple[int, str], tuple[dict[str, Tensor | None], Coverage | None]] = field(
-        default_factory=dict
-    )
+    gradients: dict[tuple[int, str], tuple[dict[str, Tensor | None], Coverage | None]] = field(default_factory=dict)
     memo: dict[Hashable, Any] = field(default_factory=dict)
     goals: dict[int, Goal] = field(default_factory=dict)
     passes: list[int] = field(default_factory=lambda: [1, 0])
@@ -176,9 +174,7 @@ class Recording:
     def promise(self, attribution: Tensor, expected: Tensor) -> None:
         """Report how well an attribution (N, ...) adds up to what it promises (N,)."""
         totals = attribution.flatten(1).sum(1).tolist()
-        self.reports["completeness"] = [
-            Completeness(t, e) for t, e in zip(totals, expected.tolist(), strict=True)
-        ]
+        self.reports["completeness"] = [Completeness(t, e) for t, e in zip(totals, expected.tolist(), strict=True)]
 
     def sampled(self, standard_error: Tensor) -> None:
         """Report the Monte-Carlo standard error of each value (N, C, *S)."""
@@ -208,9 +204,7 @@ class Recording:
 
     def _child(self, x: Tensor, copies: int, grad: bool) -> Recording:
         options = self.shared.options
-        forward = _run(
-            self.model, x, replace(options, layers=options.layers if grad else self.goal.layers), grad
-        )
+        forward = _run(self.model, x, replace(options, layers=options.layers if grad else self.goal.layers), grad)
         self.shared.passes[0] += 1
         shared = _Pass(self.model, forward, options, passes=self.shared.passes)
         return Recording(shared, self.goal, self.rows.repeat(copies), self.layer)
@@ -236,9 +230,7 @@ class Recording:
     def _layout(self, name: str) -> Layout:
         tap = self._tap(name)
         layer = named_layers(self.model.module).get(layer_call(name)[0])
-        layout = find_layout(
-            tuple(tap.shape), tuple(self.x.shape[2:]), channels_last=channels_last_hint(layer)
-        )
+        layout = find_layout(tuple(tap.shape), tuple(self.x.shape[2:]), channels_last=channels_last_hint(layer))
         if layout is None or layout.positions < 2 or len(tap) != len(self.x):
             raise LayerError(
                 f"layer '{name}' gives {tuple(tap.shape)}, which has no spatial extent to draw; choose one with "
@@ -326,16 +318,8 @@ def _refuse_nan(forward: Forward, model: Model) -> None:
     if bad.any():
         share = f"{int(bad.sum())} of {len(bad)} images"
         cause = model.broken_weights
-        why = (
-            f"its weights hold NaN or infinity ({', '.join(cause[:3])})"
-            if cause
-            else "its weights are finite"
-        )
+        why = f"its weights hold NaN or infinity ({', '.join(cause[:3])})" if cause else "its weights are finite"
         raise ModelError(
             f"the model's output is NaN or infinite for {share}; {why}: "
-            + (
-                "load other weights."
-                if cause
-                else "check the preprocessing, the input's range and the precision."
-            )
+            + ("load other weights." if cause else "check the preprocessing, the input's range and the precision.")
         )

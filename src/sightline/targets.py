@@ -109,7 +109,9 @@ class Similarity:
     embedding: Any
 
 
-Target: TypeAlias = "str | int | Contrast | Joint | PerImage | Regression | Region | Unit | Similarity | Callable[[Tensor], Tensor]"
+Target: TypeAlias = (
+    "str | int | Contrast | Joint | PerImage | Regression | Region | Unit | Similarity | Callable[[Tensor], Tensor]"
+)
 
 
 def contrast(wanted: Target, other: Target) -> Contrast:
@@ -241,23 +243,16 @@ def resolve(target: Target, forward: Forward, labels: Labels, output: Output) ->
 def _top(k: int, forward: Forward, labels: Labels, output: Output) -> list[Goal]:
     scores = class_scores(forward, "logit").detach()
     if not 1 <= k <= scores.shape[1]:
-        raise TargetError(
-            f"top{k}: the model has {scores.shape[1]} classes; give top1 to top{scores.shape[1]}."
-        )
+        raise TargetError(f"top{k}: the model has {scores.shape[1]} classes; give top1 to top{scores.shape[1]}.")
     best = scores.topk(k, dim=1).indices
     return [_class_goal(best[:, i], labels, output) for i in range(k)]
 
 
 def _goal(target: Target, forward: Forward, labels: Labels, output: Output) -> Goal:
-    n, classes = len(forward.x), class_scores(forward, "logit").shape[1]
+    n = len(forward.x)
+    if isinstance(target, (str, int, np.integer)):
+        return _said_goal(target, forward, labels, output)
     match target:
-        case str() if _TOP.fullmatch(target.strip()) and not labels.has(target):
-            return _one(_top_in_goal(target, forward, labels, output), target)
-        case bool():
-            raise TargetError(f"target {target}: wanted a class index, a label, 'top1' or a target object.")
-        case str() | int() | np.integer():
-            index = labels.find(target, classes)
-            return _class_goal(torch.full((n,), index, device=forward.x.device), labels, output)
         case Contrast(wanted, other):
             return _difference(*(_goal(t, forward, labels, output) for t in (wanted, other)))
         case Joint(parts):
@@ -280,15 +275,17 @@ def _goal(target: Target, forward: Forward, labels: Labels, output: Output) -> G
     )
 
 
-def _top_in_goal(target: str, forward: Forward, labels: Labels, output: Output) -> list[Goal]:
-    match = _TOP.fullmatch(target.strip())
-    return _top(int((match and match[1]) or 1), forward, labels, output)
-
-
-def _one(goals: list[Goal], said: str) -> Goal:
-    if len(goals) != 1:
-        raise TargetError(f"{said} is several classes; wanted one here (top1, an index or a label).")
-    return goals[0]
+def _said_goal(said: str | int, forward: Forward, labels: Labels, output: Output) -> Goal:
+    """Return the one class that a text or number means."""
+    if isinstance(said, bool):
+        raise TargetError(f"target {said}: wanted a class index, a label, 'top1' or a target object.")
+    if isinstance(said, str) and (top := _TOP.fullmatch(said.strip())) and not labels.has(said):
+        goals = _top(int(top[1] or 1), forward, labels, output)
+        if len(goals) != 1:
+            raise TargetError(f"{said} is several classes; wanted one here (top1, an index or a label).")
+        return goals[0]
+    index = labels.find(said, class_scores(forward, "logit").shape[1])
+    return _class_goal(torch.full((len(forward.x),), index, device=forward.x.device), labels, output)
 
 
 def _class_goal(index: Tensor, labels: Labels, output: Output) -> Goal:
@@ -311,9 +308,7 @@ def _difference(a: Goal, b: Goal) -> Goal:
 def _sum(goals: list[Goal]) -> Goal:
     if not goals:
         raise TargetError("joint target: no classes were given; wanted at least one.")
-    names = tuple(
-        TargetName(None, " + ".join(g.names[i].label for g in goals)) for i in range(len(goals[0].names))
-    )
+    names = tuple(TargetName(None, " + ".join(g.names[i].label for g in goals)) for i in range(len(goals[0].names)))
     layers = tuple(name for g in goals for name in g.layers)
     return Goal(names, lambda f, rows: torch.stack([g.score(f, rows) for g in goals]).sum(0), layers)
 
@@ -324,9 +319,7 @@ def _each(goals: list[Goal], n: int) -> Goal:
     layers = tuple(name for g in goals for name in g.layers)
 
     def score(forward: Forward, rows: Tensor) -> Tensor:
-        return torch.stack([g.score(forward, rows) for g in goals])[
-            rows, torch.arange(len(rows), device=rows.device)
-        ]
+        return torch.stack([g.score(forward, rows) for g in goals])[rows, torch.arange(len(rows), device=rows.device)]
 
     return Goal(tuple(g.names[i] for i, g in enumerate(goals)), score, layers)
 
@@ -388,19 +381,17 @@ def _unit_score(target: Unit, forward: Forward) -> Tensor:
     if target.channel is None:
         return maps.flatten(1).mean(1)
     if not 0 <= target.channel < maps.shape[1]:
-        raise TargetError(
-            f"channel {target.channel}: {target.layer} has {maps.shape[1]} channels, numbered from 0."
-        )
+        raise TargetError(f"channel {target.channel}: {target.layer} has {maps.shape[1]} channels, numbered from 0.")
     channel = maps[:, target.channel]
     if target.position is None:
         return channel.flatten(1).mean(1) if channel.ndim > 1 else channel
     if len(target.position) != channel.ndim - 1 or any(
         not 0 <= p < s for p, s in zip(target.position, channel.shape[1:], strict=True)
     ):
-        raise TargetError(
-            f"position {target.position}: {target.layer} is a map of {tuple(channel.shape[1:])}."
-        )
-    return channel[(slice(None), *target.position)]
+        raise TargetError(f"position {target.position}: {target.layer} is a map of {tuple(channel.shape[1:])}.")
+    for place in target.position:
+        channel = channel[:, place]
+    return channel
 
 
 def _similarity_goal(embedding: Any, forward: Forward) -> Goal:
@@ -422,12 +413,8 @@ def _callable_goal(function: Callable[[Tensor], Tensor], n: int) -> Goal:
     def score(forward: Forward, rows: Tensor) -> Tensor:
         values = function(forward.logits)
         if not isinstance(values, Tensor) or tuple(values.shape) != (len(rows),):
-            got = (
-                f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
-            )
-            raise TargetError(
-                f"the target function returned {got}; wanted one score per image: ({len(rows)},)."
-            )
+            got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+            raise TargetError(f"the target function returned {got}; wanted one score per image: ({len(rows)},).")
         return values
 
     return Goal((TargetName(None, label),) * n, score)

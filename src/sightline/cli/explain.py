@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sightline.cli import options as opt
-from sightline.cli.console import Meter, console, file_part, predictions_table, print_json, progress
+from sightline.cli.console import console, file_part, predictions_table, print_json, progress
 from sightline.cli.session import Loading, Report, load_models, parse_parameters
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ def check_asked(asked: Asked) -> None:
     resolve_parameters(find_methods(asked.methods), asked.parameters)
 
 
-def run(
-    name: str, model: Model, images: list[str], asked: Asked, report: Report, keep: Any, meter: Meter | None = None
-) -> None:
+def run(name: str, model: Model, images: list[str], asked: Asked, report: Report, keep: Any) -> None:
     """Explain the images with one model: every explanation goes to ``keep``, every failure to the report."""
     from sightline.engine import explanations
     from sightline.methods import find_methods
@@ -142,7 +140,17 @@ def _keep(name: str, given: str, e: Explanation, report: Report, writing: _Writi
 def entry(name: str, given: str, e: Explanation) -> dict[str, Any]:
     """Return what ``--json`` says of one explanation."""
     about = e.to_dict()
-    keys = ("method", "target", "score", "layer", "parameters", "coverage", "completeness", "standard_error", "notes")
+    keys = (
+        "method",
+        "target",
+        "score",
+        "layer",
+        "parameters",
+        "coverage",
+        "completeness",
+        "standard_error",
+        "notes",
+    )
     return {"image": given, "model": name, **{k: about[k] for k in keys}}
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "Device",
     "Draw",
     "Fit",
+    "Image",
     "Images",
     "Json",
     "LabelsFile",
@@ -23,6 +24,7 @@ __all__ = [
     "Models",
     "Opacity",
     "Out",
+    "OutPicture",
     "Output",
     "Precision",
     "Preprocess",
@@ -35,30 +37,38 @@ __all__ = [
 
 MAX_PIXELS = 179_000_000
 
-_MODEL_HELP = (
-    "torchvision name, NAME@WEIGHTS, file.py:function, package.module:function, demo/honest or demo/cheating"
-)
+_MODEL_HELP = "torchvision name, NAME@WEIGHTS, file.py:function, package.module:function, demo/honest or demo/cheating"
 
-Images = Annotated[list[str], typer.Argument(help="Image files: JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC.", show_default=False)]
+Images = Annotated[
+    list[str], typer.Argument(help="Image files: JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC.", show_default=False)
+]
+Image = Annotated[str, typer.Argument(help="An image file.", show_default=False)]
 Models = Annotated[
-    str, typer.Option("--model", "-m", help=f"One or more, separated by commas: {_MODEL_HELP}.", show_default=False)
+    str,
+    typer.Option("--model", "-m", help=f"One or more, separated by commas: {_MODEL_HELP}.", show_default=False),
 ]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=f"The model: {_MODEL_HELP}.", show_default=False)]
 Weights = Annotated[
     str,
     typer.Option(
-        "--weights", "-w", help="A weights file, the name of published weights, or none for random ones.", metavar="FILE"
+        "--weights",
+        "-w",
+        help="A weights file, the name of published weights, or none for random ones.",
+        metavar="FILE",
     ),
 ]
 LabelsFile = Annotated[
-    Path | None, typer.Option("--labels", help="Class names: JSON, or text with one name a line.", metavar="FILE")
+    Path | None,
+    typer.Option("--labels", help="Class names: JSON, or text with one name a line.", metavar="FILE"),
 ]
 Methods = Annotated[str, typer.Option("--method", "-M", help="One or more, separated by commas (sightline methods).")]
 Targets = Annotated[
-    str, typer.Option("--target", "-t", help="top1, top3, an index, a label or label:7; several separated by commas.")
+    str,
+    typer.Option("--target", "-t", help="top1, top3, an index, a label or label:7; several separated by commas."),
 ]
 Contrast = Annotated[
-    str | None, typer.Option("--contrast", "-c", help="Explain why the target rather than this class.", metavar="CLASS")
+    str | None,
+    typer.Option("--contrast", "-c", help="Explain why the target rather than this class.", metavar="CLASS"),
 ]
 Layer = Annotated[
     str | None,
@@ -91,16 +101,16 @@ Preprocess = Annotated[
 ]
 MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger images.", min=1)]
 Seed = Annotated[int, typer.Option("--seed", help="The seed of everything random.")]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Load a file that runs code; only if you know who made it.")
-]
+Trust = Annotated[bool, typer.Option("--trust", help="Load a file that runs code; only if you know who made it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The directory for the results.", metavar="DIR")]
+OutPicture = Annotated[Path, typer.Option("--out", "-o", help="A directory, or a name that ends in .png.")]
 Draw = Annotated[
     Literal["card", "overlay", "heatmap", "masked", "alpha", "contours", "channels"],
     typer.Option("--draw", help="What the PNG shows; card has the photo, the overlay, a legend and the predictions."),
 ]
 Opacity = Annotated[
-    float, typer.Option("--heatmap-opacity", min=0.0, max=1.0, help="The heatmap's opacity; 1 hides the photo.")
+    float,
+    typer.Option("--heatmap-opacity", min=0.0, max=1.0, help="The heatmap's opacity; 1 hides the photo."),
 ]
 Colormap = Annotated[str | None, typer.Option("--colormap", help="Any of matplotlib's, such as turbo or viridis.")]

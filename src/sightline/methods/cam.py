@@ -59,7 +59,7 @@ def grad_cam(
 
 @method(family="cam", cite="Zhou et al. 2016, arXiv:1512.04150, eq. 1-2", reads="layer")
 def cam(rec: Recording, relu: bool = True) -> Tensor:
-    """Activations weighted by the class's own weights, for nets that end in global average pooling and one linear layer."""
+    """Activations weighted by the class's own weights, where a net ends in average pooling and one linear layer."""
     a, g = rec.activation(), rec.gradient("layer")
     weights = spatial_sum(g)
     if not _is_linear_head(rec, weights, g):
@@ -76,9 +76,7 @@ def _is_linear_head(rec: Recording, weights: Tensor, g: Tensor) -> bool:
     if not even or rec.goal.classes is None:
         return False
     rows = weights.flatten(1)
-    return any(
-        _has_rows(m.weight, rows, rec.goal.classes[rec.rows]) for m in _linear_layers(bare(rec.model.module))
-    )
+    return any(_has_rows(m.weight, rows, rec.goal.classes[rec.rows]) for m in _linear_layers(bare(rec.model.module)))
 
 
 def _linear_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
@@ -98,22 +96,21 @@ def _has_rows(weight: Tensor, rows: Tensor, classes: Tensor) -> bool:
 
 @method(family="cam", cite="Chattopadhay et al. 2018, arXiv:1710.11063, eq. 10-11, 19", reads="layer")
 def grad_cam_plus_plus(rec: Recording, relu: bool = True) -> Tensor:
-    """Grad-CAM with weights that count each object of the class alike: w_k = sum alpha ReLU(g), alpha = g²/(2g² + sum(A) g³)."""
+    """Grad-CAM with weights that count each object of the class alike.
+
+    w_k = sum(alpha ReLU(g)) with alpha = g² / (2 g² + sum(A) g³).
+    """
     a, g = rec.activation(), rec.gradient("layer")
     return _plus_plus(a, g, g**2, g**3, relu)
 
 
 def _plus_plus(a: Tensor, g: Tensor, g2: Tensor, g3: Tensor, relu: bool) -> Tensor:
     below = 2 * g2 + spatial_sum(a) * g3
-    alpha = torch.where(
-        below != 0, g2 / torch.where(below != 0, below, torch.ones_like(below)), torch.zeros_like(g2)
-    )
+    alpha = torch.where(below != 0, g2 / torch.where(below != 0, below, torch.ones_like(below)), torch.zeros_like(g2))
     return rectified((spatial_sum(alpha * g.clamp(min=0)) * a).sum(1), relu)
 
 
-def layer_moments(
-    rec: Recording, samples: int, noise: float, scale: NoiseScale
-) -> tuple[Tensor, Tensor, Tensor]:
+def layer_moments(rec: Recording, samples: int, noise: float, scale: NoiseScale) -> tuple[Tensor, Tensor, Tensor]:
     """Return the means of g, g² and g³ at the layer over noisy copies of the image."""
     sums: list[Tensor] = [torch.zeros(()).to(rec.x)] * 3
     for child, size in rec.children(noisy(rec.x, samples, noise, scale, rec.seed)):
@@ -140,9 +137,7 @@ def xgrad_cam(rec: Recording, relu: bool = True) -> Tensor:
     """Grad-CAM with each position's gradient weighted by its share of the activation: w_k = sum(A g) / sum(A)."""
     a, g = rec.activation(), rec.gradient("layer")
     mass = spatial_sum(a)
-    weights = torch.where(
-        mass != 0, spatial_sum(a * g) / torch.where(mass != 0, mass, torch.ones_like(mass)), 0 * mass
-    )
+    weights = torch.where(mass != 0, spatial_sum(a * g) / torch.where(mass != 0, mass, torch.ones_like(mass)), 0 * mass)
     return rectified((weights * a).sum(1), relu)
 
 
@@ -205,7 +200,8 @@ def _first_component(values: Tensor, centre: bool, sign: Literal["evidence", "no
     if sign == "evidence":
         agreement = (component * values.flatten(2).sum(1)).sum(1, keepdim=True)
         component = torch.where(agreement < 0, -component, component)
-    return component.unflatten(1, values.shape[2:])
+    shaped: Tensor = component.reshape(len(values), *values.shape[2:])
+    return shaped
 
 
 @method(

@@ -39,9 +39,7 @@ def input_x_gradient(rec: Recording) -> Tensor:
 
 def noise_moments(rec: Recording, samples: int, noise: float, scale: NoiseScale) -> tuple[Tensor, Tensor]:
     """Return mean and mean square of the gradient over noisy copies; shared by the three methods that average."""
-    total = square = torch.zeros_like(
-        rec.x, dtype=torch.float64 if rec.x.device.type != "mps" else torch.float32
-    )
+    total = square = torch.zeros_like(rec.x, dtype=torch.float64 if rec.x.device.type != "mps" else torch.float32)
     for g in rec.gradients_at(noisy(rec.x, samples, noise, scale, rec.seed)):
         total, square = total + g, square + g.to(square) ** 2
     return total / samples, square / samples
@@ -54,9 +52,7 @@ def noise_moments(rec: Recording, samples: int, noise: float, scale: NoiseScale)
     style="grey",
     reduction="max-abs",
 )
-def smooth_grad(
-    rec: Recording, samples: Count = 25, noise: Level = 0.15, scale: NoiseScale = "relative"
-) -> Tensor:
+def smooth_grad(rec: Recording, samples: Count = 25, noise: Level = 0.15, scale: NoiseScale = "relative") -> Tensor:
     """The gradient averaged over noisy copies of the image: E[ds/dx (x + e)]."""
     mean, square = rec.memo(noise_moments, samples=samples, noise=noise, scale=scale)
     rec.sampled(((square - mean**2).clamp(min=0) / max(1, samples - 1)).sqrt().to(rec.x))
@@ -70,9 +66,7 @@ def smooth_grad(
     style="grey",
     reduction="max-abs",
 )
-def square_grad(
-    rec: Recording, samples: Count = 25, noise: Level = 0.15, scale: NoiseScale = "relative"
-) -> Tensor:
+def square_grad(rec: Recording, samples: Count = 25, noise: Level = 0.15, scale: NoiseScale = "relative") -> Tensor:
     """The squared gradient averaged over noisy copies of the image: E[(ds/dx)²]."""
     return rec.memo(noise_moments, samples=samples, noise=noise, scale=scale)[1].to(rec.x)
 
@@ -84,9 +78,7 @@ def square_grad(
     style="grey",
     reduction="max-abs",
 )
-def var_grad(
-    rec: Recording, samples: Count = 25, noise: Level = 0.15, scale: NoiseScale = "relative"
-) -> Tensor:
+def var_grad(rec: Recording, samples: Count = 25, noise: Level = 0.15, scale: NoiseScale = "relative") -> Tensor:
     """The variance of the gradient over noisy copies of the image: E[g²] - E[g]²."""
     mean, square = rec.memo(noise_moments, samples=samples, noise=noise, scale=scale)
     return (square - mean**2).clamp(min=0).to(rec.x)
@@ -135,9 +127,7 @@ def expected_gradients(
     return mean
 
 
-def _drawn(
-    rec: Recording, baselines: Literal["uniform"] | Tensor, samples: int
-) -> Iterator[tuple[Tensor, float]]:
+def _drawn(rec: Recording, baselines: Literal["uniform"] | Tensor, samples: int) -> Iterator[tuple[Tensor, float]]:
     generator = torch.Generator().manual_seed(rec.seed)
     alphas = torch.rand(samples, generator=generator, dtype=torch.float64).tolist()
     if isinstance(baselines, str):
@@ -149,9 +139,7 @@ def _drawn(
             f"expected_gradients.baselines has shape {tuple(given.shape)}; wanted (M, "
             f"{', '.join(map(str, rec.x.shape[1:]))}), preprocessed."
         )
-    for index, alpha in zip(
-        torch.randint(len(given), (samples,), generator=generator).tolist(), alphas, strict=True
-    ):
+    for index, alpha in zip(torch.randint(len(given), (samples,), generator=generator).tolist(), alphas, strict=True):
         yield given[index].expand_as(rec.x), alpha
 
 

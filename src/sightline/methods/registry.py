@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import types
 import typing
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from sightline.errors import ParameterError, suggest
 from sightline.points import NoiseScale
-from sightline.recording import Recording
 
 __all__ = [
     "METHODS",
@@ -233,15 +233,18 @@ def _checked(value: Any, parameter: Parameter, owner: Method) -> Any:
     converted = _converted(value, parameter)
     if converted is None:
         raise ParameterError(f"{where}={value!r}: wanted {_wanted(parameter)}.{_near(value, parameter)}")
-    low, high = parameter.low, parameter.high
-    if isinstance(converted, (int, float)) and not isinstance(converted, bool):
-        if (
-            (low is not None and converted < low)
-            or (high is not None and converted > high)
-            or converted != converted
-        ):
-            raise ParameterError(f"{where}={value}: wanted {_wanted(parameter)}.")
+    if _is_number(converted) and not _in_range(converted, parameter):
+        raise ParameterError(f"{where}={value}: wanted {_wanted(parameter)}.")
     return converted
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _in_range(value: float, parameter: Parameter) -> bool:
+    low = -math.inf if parameter.low is None else parameter.low
+    return low <= value <= (math.inf if parameter.high is None else parameter.high)
 
 
 def _near(value: Any, parameter: Parameter) -> str:
@@ -287,13 +290,7 @@ def _wanted(parameter: Parameter) -> str:
     if parameter.choices:
         array = " or an array" if Tensor in parameter.types else ""
         return f"one of {', '.join(parameter.choices)}{array}"
-    kind = (
-        "true or false"
-        if bool in parameter.types
-        else "a whole number"
-        if int in parameter.types
-        else "a number"
-    )
+    kind = "true or false" if bool in parameter.types else "a whole number" if int in parameter.types else "a number"
     if parameter.low is not None and parameter.high is not None:
         return f"{kind} from {parameter.low:g} to {parameter.high:g}"
     return f"{kind} of at least {parameter.low:g}" if parameter.low is not None else kind

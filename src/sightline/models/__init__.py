@@ -1,1 +1,1 @@
-
+"""Models: loading them, and what an explanation needs to know of them."""

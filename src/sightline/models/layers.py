@@ -128,9 +128,7 @@ def _find_default(heard: _Heard, output: Tensor) -> _Event | None:
 def _is_dead_end(output: Tensor, final_input: Tensor | None) -> bool:
     if final_input is None or not final_input.requires_grad or not output.requires_grad:
         return False
-    (gradient,) = torch.autograd.grad(
-        _random_projection(output), [final_input], retain_graph=True, allow_unused=True
-    )
+    (gradient,) = torch.autograd.grad(_random_projection(output), [final_input], retain_graph=True, allow_unused=True)
     return gradient is not None and not bool(gradient.any())
 
 
@@ -158,5 +156,3 @@ def _carries(gradient: Tensor, layout: Layout | None) -> bool:
         return False
     places = int((to_spatial(gradient, layout) != 0).any(1).sum())
     return places >= max(2, round(_LEAST_POSITIONS * layout.positions))
-
-

@@ -27,9 +27,7 @@ class Layout:
         return math.prod(self.grid)
 
 
-def find_layout(
-    shape: tuple[int, ...], spatial: tuple[int, ...], *, channels_last: bool = False
-) -> Layout | None:
+def find_layout(shape: tuple[int, ...], spatial: tuple[int, ...], *, channels_last: bool = False) -> Layout | None:
     """Infer the layout of an activation of ``shape`` (N, ...) for an input of ``spatial`` size, or None.
 
     ``channels_last`` is a hint from the layer's type (a linear or layer-norm output has its channels last).
@@ -74,9 +72,7 @@ def _token_layout(shape: tuple[int, ...], spatial: tuple[int, ...]) -> Layout | 
 
 def _token_grid(count: int, spatial: tuple[int, ...]) -> tuple[int, tuple[int, ...]] | None:
     """Find the fewest prefix tokens that leave a grid of the input's shape, patches of one whole size first."""
-    options = [
-        (p, g) for p in range(min(_MOST_PREFIX_TOKENS, count - 1) + 1) for g in _grids(count - p, spatial)
-    ]
+    options = [(p, g) for p in range(min(_MOST_PREFIX_TOKENS, count - 1) + 1) for g in _grids(count - p, spatial)]
     exact = [o for o in options if _whole_patches(o[1], spatial)]
     near = [o for o in options if o[0] <= 2]
     return next(iter(exact or near), None)
@@ -99,7 +95,8 @@ def to_spatial(values: Tensor, layout: Layout) -> Tensor:
     if layout.kind == "channels_last":
         return values.movedim(-1, 1)
     tokens = values if layout.kind == "tokens" else values.transpose(1, 2)
-    return tokens[:, layout.prefix :].transpose(1, 2).unflatten(2, layout.grid)
+    spatial: Tensor = tokens[:, layout.prefix :].transpose(1, 2).unflatten(2, layout.grid)
+    return spatial
 
 
 def from_spatial(values: Tensor, layout: Layout, like: Tensor) -> Tensor:

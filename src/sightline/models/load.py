@@ -88,9 +88,7 @@ def _with_overrides(
     if fit is not None:
         how = how.with_fit(fit)
     notes = tuple(n for n in model.notes if preprocessing is None or "preprocessing" not in n)
-    return replace(
-        model, preprocessing=how, labels=_labels(labels, model.labels), max_pixels=max_pixels, notes=notes
-    )
+    return replace(model, preprocessing=how, labels=_labels(labels, model.labels), max_pixels=max_pixels, notes=notes)
 
 
 def _labels(given: Any, known: Labels) -> Labels:
@@ -105,14 +103,10 @@ def _on_device(model: Model, device: str, own: bool) -> Model:
     if device == "auto":
         if own:
             return model
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind = device.partition(":")[0]
     if kind not in ("cpu", "cuda", "mps"):
-        raise ModelError(
-            f"device '{device}': wanted auto, cpu, cuda or mps.{suggest(kind, ['cpu', 'cuda', 'mps'])}"
-        )
+        raise ModelError(f"device '{device}': wanted auto, cpu, cuda or mps.{suggest(kind, ['cpu', 'cuda', 'mps'])}")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[kind]:
         raise ModelError(f"device '{device}' is not available on this machine; use --device auto or cpu.")
@@ -217,16 +211,12 @@ def _from_factory(what: str, asked: _Asked) -> Model:
     if isinstance(made, Model):
         return made
     if not isinstance(made, nn.Module):
-        raise ModelError(
-            f"{what} returned a {type(made).__name__}; wanted a torch.nn.Module or a sightline Model."
-        )
+        raise ModelError(f"{what} returned a {type(made).__name__}; wanted a torch.nn.Module or a sightline Model.")
     how, note = _assumed_preprocessing(made)
     model = Model(made, function, how, notes=(note,))
     if asked.weights in ("default", None) or str(asked.weights).casefold() == "none":
         return model
-    files.fit_weights(
-        made, files.read_state(asked.weights or "", trust=asked.trust), what, str(asked.weights)
-    )
+    files.fit_weights(made, files.read_state(asked.weights or "", trust=asked.trust), what, str(asked.weights))
     return replace(model, weights=Path(asked.weights or "").name, _layers={}, _copies={})
 
 
@@ -271,7 +261,7 @@ def _guarded(run: Callable[[], Any], what: str) -> Any:
         return run()
     except SightlineError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a user's own code raises is reported as theirs
+    except Exception as error:
         raise ModelError(f"{what}: its code failed with {type(error).__name__}: {error}") from error
 
 

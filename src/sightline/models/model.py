@@ -38,7 +38,7 @@ class Model:
     module: nn.Module
     name: str
     preprocessing: Preprocessing
-    labels: Labels = Labels()
+    labels: Labels = field(default_factory=Labels)
     weights: str = "as given"
     notes: tuple[str, ...] = ()
     max_pixels: int = MAX_PIXELS
@@ -79,7 +79,7 @@ class Model:
 
     def read(self, source: object) -> Picture:
         """Decode an image file, PIL image or array into what this model's channels ask for."""
-        return read_image(source, channels=self.preprocessing.channels, max_pixels=self.max_pixels)  # type: ignore[arg-type]
+        return read_image(source, channels=self.preprocessing.channels, max_pixels=self.max_pixels)
 
     def prepare(self, picture: Picture) -> tuple[Tensor, Geometry]:
         """Turn a picture into the model's input (C, H, W) and the way back to the original pixels."""

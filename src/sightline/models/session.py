@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -40,10 +40,7 @@ def is_scripted(module: nn.Module) -> bool:
 
 def is_compiled(module: nn.Module) -> bool:
     """Say whether any part of the module runs through ``torch.compile``."""
-    return any(
-        hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None
-        for m in module.modules()
-    )
+    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in module.modules())
 
 
 @contextlib.contextmanager
@@ -64,16 +61,24 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
 
 def _set_eval(module: nn.Module, stack: contextlib.ExitStack) -> None:
     training = [m for m in module.modules() if m.training]
-    stack.callback(lambda: [setattr(m, "training", True) for m in training])
-    for m in training:
-        m.training = False
+    stack.callback(_set_training, training, True)
+    _set_training(training, False)
+
+
+def _set_training(modules: Sequence[nn.Module], training: bool) -> None:
+    for module in modules:
+        module.training = training
 
 
 def _freeze(module: nn.Module, stack: contextlib.ExitStack) -> None:
     learning = [p for p in module.parameters() if p.requires_grad]
-    stack.callback(lambda: [p.requires_grad_(True) for p in learning])
-    for p in learning:
-        p.requires_grad_(False)
+    stack.callback(_set_learning, learning, True)
+    _set_learning(learning, False)
+
+
+def _set_learning(parameters: Sequence[nn.Parameter], learning: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(learning)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sightline.explanation import Explanation, Style
     from sightline.models.model import Model
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "map_cell", "photo_cell"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +85,16 @@ def _picture(
 ) -> Image.Image:
     rows = list(dict.fromkeys((name, e.target.label) for name, e in found))
     methods = list(dict.fromkeys([e.method for _, e in found] + [m for _, m, _ in refused]))
-    cells = {(name, e.target.label, e.method): _cell(e, opacity, colormap) for name, e in found}
+    cells = {(name, e.target.label, e.method): map_cell(e, opacity, colormap) for name, e in found}
     reasons = {(name, m): f"refused: {error}" for name, m, error in refused}
     first = {(name, label): e for name, e in reversed(found) for label in [e.target.label]}
     several = len({name for name, _ in rows}) > 1
     body = [
-        [_photo(first[row]), _table(first[row]), *[cells.get((*row, m)) or reasons.get((row[0], m)) for m in methods]]
+        [
+            photo_cell(first[row]),
+            _table(first[row]),
+            *[cells.get((*row, m)) or reasons.get((row[0], m)) for m in methods],
+        ]
         for row in rows
     ]
     return grid(
@@ -108,7 +112,8 @@ def _title(found: Sequence[tuple[str, Explanation]]) -> str:
     return f"{image} · {models}" if image else models
 
 
-def _photo(e: Explanation) -> Image.Image:
+def photo_cell(e: Explanation) -> Image.Image:
+    """Return the photo of an explanation as an RGB picture."""
     from PIL import Image as Pillow
 
     from sightline.render.explanation import photo_of
@@ -120,7 +125,8 @@ def _table(e: Explanation) -> Image.Image:
     return prediction_table([(p["label"], p["probability"]) for p in e.predictions], explained=e.target.label)
 
 
-def _cell(e: Explanation, opacity: float, colormap: str | None) -> Image.Image:
+def map_cell(e: Explanation, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
+    """Draw an explanation's map for a cell: over the photo, or alone where it is a grey one."""
     from sightline.render.explanation import clip_percentile, photo_of
 
     looks: dict[str, Any] = {"style": e.style, "colormap": colormap, "percentile": clip_percentile(e)}
