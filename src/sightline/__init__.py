@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sightline import targets
     from sightline.engine import explain, predict
-    from sightline.errors import SightlineError
+    from sightline.errors import RefusedError, SightlineError
     from sightline.explanation import Explanation
     from sightline.geometry import Preprocessing
     from sightline.labels import Labels
@@ -30,6 +30,7 @@ __all__ = [
     "Model",
     "Preprocessing",
     "Recording",
+    "RefusedError",
     "SightlineError",
     "compare",
     "explain",
@@ -46,6 +47,7 @@ _HOMES = {
     "Model": "sightline.models.model",
     "Preprocessing": "sightline.geometry",
     "Recording": "sightline.recording",
+    "RefusedError": "sightline.errors",
     "SightlineError": "sightline.errors",
     "compare": "sightline.render.compare",
     "explain": "sightline.engine",

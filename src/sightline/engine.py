@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import ImageError, ModelError, ParameterError, RefusedError, SightlineError
+from sightline.errors import ImageError, InputError, ModelError, ParameterError, RefusedError, SightlineError
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward, Precision
 from sightline.geometry import Geometry, restore
@@ -296,8 +296,18 @@ def _open(plan: _Plan, batch: list[_Sample]) -> Recording:
     layers = _layers_for(plan, x) if "layer" in reads else ()
     tapped = (*layers, *(name for t in plan.targets for name in layers_of(t)))
     options = replace(plan.options, layers=tapped, from_input="input" in reads)
-    rec = record(plan.model, x, options, 0)
+    rec = record(plan.model, x, options)
+    _refuse_other_labels(plan.model, rec.shared.forward)
     return replace(rec, layer=layers[0] if layers else None)
+
+
+def _refuse_other_labels(model: Model, forward: Forward) -> None:
+    outputs = forward.logits.shape[1]
+    if len(model.labels) and len(model.labels) != (2 if outputs == 1 else outputs):
+        raise InputError(
+            f"{len(model.labels)} class names came for {model.name}, which has {outputs} outputs; wanted one name for "
+            "each class, in the model's order."
+        )
 
 
 def _layers_for(plan: _Plan, x: Tensor) -> tuple[str, ...]:

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "compare_command"]
 
-EXAMPLES = """Examples:
-
-sightline compare photo.jpg --model resnet18,resnet152 --method grad_cam,guided_backprop
-
-sightline compare photo.jpg --model resnet50 --target "doormat,tiger cat" --out why.png
+EXAMPLES = """\b
+Examples:
+  sightline compare photo.jpg --model resnet18,resnet152 --method grad_cam,guided_backprop
+  sightline compare photo.jpg --model resnet50 --target "doormat,tiger cat" --out why.png
 """
 
 

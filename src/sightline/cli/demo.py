@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "demo_command"]
 
-EXAMPLES = """Examples:
-
-sightline demo
-
-sightline demo --out my-demo --json
+EXAMPLES = """\b
+Examples:
+  sightline demo
+  sightline demo --out my-demo --json
 """
 
 

@@ -19,13 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "Asked", "explain_command", "run"]
 
-EXAMPLES = """Examples:
-
-sightline explain photo.jpg --model resnet50
-
-sightline explain *.jpg --model resnet50 --method grad_cam,integrated_gradients --target top3 --out results
-
-sightline explain photo.jpg --model resnet18@my.safetensors --labels names.txt --target "tiger cat" --json
+EXAMPLES = """\b
+Examples:
+  sightline explain photo.jpg --model resnet50
+  sightline explain *.jpg --model resnet50 --method grad_cam,integrated_gradients --target top3 --out results
+  sightline explain photo.jpg --model resnet18@my.safetensors --labels names.txt --target "tiger cat" --json
 """
 
 

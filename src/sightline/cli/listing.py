@@ -10,11 +10,10 @@ from sightline.cli.session import Loading, load_models
 
 __all__ = ["LAYERS_EXAMPLES", "layers_command", "methods_command", "models_command"]
 
-LAYERS_EXAMPLES = """Examples:
-
-sightline layers resnet50 --weights none
-
-sightline layers demo/honest --json
+LAYERS_EXAMPLES = """\b
+Examples:
+  sightline layers resnet50 --weights none
+  sightline layers demo/honest --json
 """
 
 

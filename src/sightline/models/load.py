@@ -201,8 +201,8 @@ def _from_zoo_file(name: str, asked: _Asked) -> Model:
     module = zoo.build(name, state)
     files.fit_weights(module, state, name, str(file))
     how, labels = zoo.metadata(name)
-    classes = next((v.shape[0] for k, v in reversed(state.items()) if v.ndim), 0)
-    return Model(module, name, how, labels if classes == len(labels) else Labels(), weights=file.name)
+    usual = zoo.fine_tuned_classes(name, state) is None
+    return Model(module, name, how, labels if usual else Labels(), weights=file.name)
 
 
 def _from_factory(what: str, asked: _Asked) -> Model:

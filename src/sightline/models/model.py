@@ -24,7 +24,7 @@ __all__ = ["Model", "guess_channels"]
 _COPIES: Mapping[Precision, torch.dtype] = {"float64": torch.float64, "float32": torch.float32}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A classifier ready to be explained.
 
@@ -44,6 +44,10 @@ class Model:
     max_pixels: int = MAX_PIXELS
     _layers: dict[tuple[int, ...], tuple[Layer, ...]] = field(default_factory=dict, repr=False)
     _copies: dict[Precision, Model] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        classes = f"{len(self.labels)} class names" if len(self.labels) else "no class names"
+        return f"<Model {self.name}: weights {self.weights}, {classes}, {self.preprocessing.describe()}, {self.device}>"
 
     @cached_property
     def weights_hash(self) -> str:

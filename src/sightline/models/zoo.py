@@ -19,7 +19,16 @@ from sightline.errors import ModelError, suggest
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 
-__all__ = ["build", "import_torchvision", "metadata", "names", "pretrained", "weights_enum"]
+__all__ = [
+    "build",
+    "download",
+    "fine_tuned_classes",
+    "import_torchvision",
+    "metadata",
+    "names",
+    "pretrained",
+    "weights_enum",
+]
 
 _IMPORTING = threading.RLock()
 _SCHEMAS: list[Any] = []
@@ -132,22 +141,27 @@ def _quiet_initialisation(name: str, options: dict[str, Any]) -> Iterator[None]:
 
 
 def _options_for(name: str, state: Mapping[str, Tensor] | None) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if name in _NEEDS_TRANSFORM_INPUT:
-        aux = state is not None and any(k.startswith(("aux", "AuxLogits")) for k in state)
-        options = {"aux_logits": aux, "transform_input": state is not None}
-    if state is not None and (classes := _classes_in(name, state, options)) is not None:
+    options = _auxiliary_options(name, state)
+    if state is not None and (classes := fine_tuned_classes(name, state)) is not None:
         options["num_classes"] = classes
     return options
 
 
-def _classes_in(name: str, state: Mapping[str, Tensor], options: dict[str, Any]) -> int | None:
-    """Return the number of classes of a fine-tuned head, where only the head differs from the model."""
+def _auxiliary_options(name: str, state: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    if name not in _NEEDS_TRANSFORM_INPUT:
+        return {}
+    auxiliary = state is not None and any(k.startswith(("aux", "AuxLogits")) for k in state)
+    return {"aux_logits": auxiliary, "transform_input": state is not None}
+
+
+def fine_tuned_classes(name: str, state: Mapping[str, Tensor]) -> int | None:
+    """Return the number of classes of a fine-tuned head, or None where the state dict has the model's own shapes."""
+    options = _auxiliary_options(name, state)
     with torch.device("meta"), _quiet_initialisation(name, options):
         usual = _get_model(name, options).state_dict()
     differing = [k for k in usual if k in state and usual[k].shape != state[k].shape]
     counts = {state[k].shape[0] for k in differing if usual[k].ndim and state[k].ndim == usual[k].ndim}
-    return int(counts.pop()) if differing and len(counts) == 1 else None
+    return int(counts.pop()) if len(counts) == 1 else None
 
 
 def download(name: str, weights: Any) -> nn.Module:
