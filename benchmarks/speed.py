@@ -66,7 +66,7 @@ def peers(name: str, module: nn.Module, layer: nn.Module, x: Tensor) -> dict[str
     return {
         "captum grad_cam": lambda: captum_cam.attribute(x, target=top),
         "torchcam grad_cam": torchcam,
-        "pytorch-grad-cam grad_cam": lambda: cam(input_tensor=x),
+        "pytorch-grad-cam grad_cam": lambda: cam(input_tensor=x, targets=None),
         "captum + pytorch-grad-cam twelve": lambda: peer_twelve(module, cam_model, name, x, top),
     }
 
@@ -88,7 +88,7 @@ def peer_twelve(module: nn.Module, cam_model: nn.Module, name: str, x: Tensor, t
         method(module).attribute(leaf, target=top)
     GuidedGradCam(module, module.get_submodule(LAYERS[name])).attribute(leaf, target=top)
     for cam in (GradCAM, GradCAMPlusPlus, XGradCAM, LayerCAM, HiResCAM, GradCAMElementWise, EigenGradCAM):
-        cam(model=cam_model, target_layers=[cam_model.get_submodule(LAYERS[name])])(input_tensor=x)
+        cam(model=cam_model, target_layers=[cam_model.get_submodule(LAYERS[name])])(input_tensor=x, targets=None)
 
 
 def measure(run: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -21,13 +21,17 @@ FACTORY = """
 import torch
 from torch import nn
 
+def body(activation):
+    pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), activation, *pool, nn.Linear(6, 4))
+
 def net():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    return body(nn.ReLU())
 
 def smooth():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    return body(nn.GELU())
 
 def broken():
     raise RuntimeError("my own mistake")
@@ -186,7 +190,11 @@ def test_layers_marks_the_default(work: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["explain", "--help"], ["--version"]])
 def test_help_does_not_load_torch(work: Path, arguments: list[str]) -> None:
-    code = "import sys; from sightline.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules, file=sys.stderr)"
+    code = (
+        "import sys; from sightline.cli.main import main\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules, file=sys.stderr)"
+    )
     run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=work, timeout=60)
     assert run.returncode == 0
     assert run.stderr.strip() == "False"

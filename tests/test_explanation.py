@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nets import ConvNet, make
 from PIL import Image
 
 import sightline
+from nets import ConvNet, make
 from sightline.demo.scenes import scene
 from sightline.errors import ImageError, InputError, ParameterError, RefusedError
 from sightline.explanation import Explanation
@@ -54,7 +54,9 @@ def test_anything_else_gives_a_flat_list(honest, images: str, method, target, co
 
 
 def test_the_list_is_ordered_by_image_method_target(honest: sightline.Model) -> None:
-    found = sightline.explain(honest, [scene(i).image for i in range(3)], "gradient,grad_cam", ["star", "disc"], batch_size=2)
+    found = sightline.explain(
+        honest, [scene(i).image for i in range(3)], "gradient,grad_cam", ["star", "disc"], batch_size=2
+    )
     hashes = list(dict.fromkeys(e.provenance["image_hash"] for e in found))
     order = [(hashes.index(e.provenance["image_hash"]), e.method, e.target.label) for e in found]
     assert order == [(i, m, t) for i in range(3) for m in ("gradient", "grad_cam") for t in ("star", "disc")]
@@ -208,9 +210,14 @@ def test_parameters_reach_the_method_that_was_meant(honest: sightline.Model) -> 
 
 def test_upsampling_and_reduction_are_kept(honest: sightline.Model) -> None:
     image = scene(1).image
-    maps = {h: sightline.explain(honest, image, upsampling=h).at_input() for h in ("bilinear", "bicubic", "nearest", "spline")}
+    maps = {
+        h: sightline.explain(honest, image, upsampling=h).at_input()
+        for h in ("bilinear", "bicubic", "nearest", "spline")
+    }
     assert len({m.tobytes() for m in maps.values()}) == 4
-    pixels = [sightline.explain(honest, image, "gradient", reduction=r).heatmap for r in ("max-abs", "sum-abs", "sum", "l2")]
+    pixels = [
+        sightline.explain(honest, image, "gradient", reduction=r).heatmap for r in ("max-abs", "sum-abs", "sum", "l2")
+    ]
     assert (pixels[1] >= pixels[0] - 1e-6).all()
     assert pixels[2].min() < 0
 

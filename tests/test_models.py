@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from nets import ConvNet, make
 from safetensors.torch import save_file
 from torch import nn
 
 import sightline
+from nets import ConvNet, make
 from sightline.errors import ModelError, TrustError
 from sightline.labels import Labels, read_labels
 from sightline.models import zoo
@@ -62,7 +62,10 @@ def test_random_weights_say_so_and_leave_the_random_state_alone(caplog: pytest.L
 def test_checkpoints_are_unwrapped(tmp_path: Path, squeezenet: Path, wrap, prefix: str) -> None:
     state = {prefix + k: v for k, v in load("squeezenet1_1", weights=squeezenet).module.state_dict().items()}
     torch.save(wrap(state), tmp_path / "w.pt")
-    assert load("squeezenet1_1", weights=tmp_path / "w.pt").weights_hash == load(f"squeezenet1_1@{squeezenet}").weights_hash
+    assert (
+        load("squeezenet1_1", weights=tmp_path / "w.pt").weights_hash
+        == load(f"squeezenet1_1@{squeezenet}").weights_hash
+    )
 
 
 def test_a_fine_tuned_head_keeps_its_number_of_classes(tmp_path: Path) -> None:

@@ -215,9 +215,7 @@ def test_maps_that_cannot_be_used(bad):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("channels", [None, 3, 4])
 def test_every_view_keeps_the_size(size, channels):
-    photo = np.random.default_rng(0).integers(
-        0, 256, size if channels is None else (*size, channels), np.uint8
-    )
+    photo = np.random.default_rng(0).integers(0, 256, size if channels is None else (*size, channels), np.uint8)
     heatmap = noise(size)
     heatmap[: size[0] // 3] = np.nan
     for picture in views(photo, heatmap):
@@ -261,9 +259,7 @@ def test_nothing_is_flipped():
         assert np.unravel_index(bright.argmax(), bright.shape) == (2, 17)
 
 
-@pytest.mark.parametrize(
-    "name", ["jet", "turbo", "viridis", "plasma", "inferno", "gray", "tab10", "twilight"]
-)
+@pytest.mark.parametrize("name", ["jet", "turbo", "viridis", "plasma", "inferno", "gray", "tab10", "twilight"])
 def test_colormaps_of_matplotlib(name):
     table = colour_table(name, "sequential")
     assert table.shape == (257, 3)
@@ -419,9 +415,7 @@ def test_legends():
     for low, high in [(0, 1), (-1, 1), (-0.2, 3e-9), (0, 0), (2, 5)]:
         for style in STYLES:
             for units in (None, "logits"):
-                made = legend(
-                    (low, high), style=style, width=200, units=units, beyond=(True, True), not_seen=True
-                )
+                made = legend((low, high), style=style, width=200, units=units, beyond=(True, True), not_seen=True)
                 assert made.width == 200
     assert legend(None, style="grey", not_seen=True).height < 40
     assert legend((0, 1), style="grey", width=3).mode == "RGB"
@@ -533,9 +527,7 @@ def test_importing_is_light():
         "sightline.render.card(photo, heatmap, style='grey', title='t', view='contours')\n"
         "print([m for m in ('matplotlib.pyplot', 'torch') if m in sys.modules])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.split("\n")[:2] == ["[]", "[]"], done.stderr
 
 

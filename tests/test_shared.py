@@ -19,7 +19,9 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = [
     pytest.mark.shared,
     pytest.mark.slow,
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"the real weights and photographs are not here ({DATA.name} is absent)"),
+    pytest.mark.skipif(
+        not DATA.is_dir(), reason=f"the real weights and photographs are not here ({DATA.name} is absent)"
+    ),
 ]
 
 LABELS = DATA / "weights" / "imagenet_class_index.json"
@@ -69,20 +71,26 @@ def test_grad_cam_peaks_on_the_animal_that_is_asked_for(mobilenet: sightline.Mod
     assert (row < e.heatmap.shape[0] / 2) == upper  # the dog sits above the cat
 
 
+REFUSED = {("deit_tiny", m) for m in ("guided_backprop", "deconvnet", "guided_grad_cam", "cam")} | {
+    ("squeezenet1_1", "cam")
+}
+
+
 def test_every_method_explains_a_photograph_or_says_why_not(named: tuple[str, sightline.Model]) -> None:
     from sightline.methods import METHODS
 
-    _, model = named
+    name, model = named
     for method in METHODS:
         few = {"samples": 2} if "samples" in METHODS[method].parameters else {}
         few |= {"steps": 4} if "steps" in METHODS[method].parameters else {}
         try:
             e = sightline.explain(model, DATA / "photos" / "demo_catdog.png", method, **few)
-        except sightline.RefusedError as error:
-            assert "use" in str(error)
-        else:
-            assert np.isfinite(e.attribution).all()
-            assert e.attribution.any()
+        except sightline.RefusedError:
+            assert (name, method) in REFUSED
+            continue
+        assert (name, method) not in REFUSED
+        assert np.isfinite(e.attribution).all()
+        assert e.attribution.any()
 
 
 def _boxes() -> dict[str, list[dict[str, str]]]:
@@ -102,7 +110,9 @@ def _hits(point: tuple[float, float], rows: list[dict[str, str]]) -> bool:
     )
 
 
-def test_the_pointing_game_is_not_lost_to_the_centre(mobilenet: sightline.Model, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pointing_game_is_not_lost_to_the_centre(
+    mobilenet: sightline.Model, capsys: pytest.CaptureFixture[str]
+) -> None:
     hits, centre = [], []
     for file, rows in _boxes().items():
         label = rows[0]["label"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from sightline.errors import LayerError, ModelError, suggest
+from sightline.models.layouts import channels_last_hint
 from sightline.models.session import bare, is_scripted, undisturbed
 
 __all__ = ["Forward", "Head", "Precision", "find_logits", "layer_call", "named_layers", "run_forward"]
@@ -26,15 +27,21 @@ _HEADS: Mapping[Callable[..., Any], Head] = {
     F.softmax: "softmax",
     torch.softmax: "softmax",
     Tensor.softmax: "softmax",
+    torch.special.softmax: "softmax",
     F.log_softmax: "log_softmax",
     torch.log_softmax: "log_softmax",
     Tensor.log_softmax: "log_softmax",
+    torch.special.log_softmax: "log_softmax",
     torch.sigmoid: "sigmoid",
     Tensor.sigmoid: "sigmoid",
     F.sigmoid: "sigmoid",
     torch.special.expit: "sigmoid",
+    torch.sigmoid_: "sigmoid",
+    Tensor.sigmoid_: "sigmoid",
     F.logsigmoid: "log_sigmoid",
 }
+_MOST_HEADS = 8
+_IN_PLACE = (torch.sigmoid_, Tensor.sigmoid_)
 
 
 @dataclass(eq=False)
@@ -48,15 +55,23 @@ class Forward:
     taps: dict[str, Tensor]
     bytes_per_sample: int
     hidden_head: bool = False
+    channels_last: frozenset[str] = frozenset()
+
+
+@dataclass(eq=False)
+class _End:
+    """A softmax or sigmoid that may be the model's last op: what it was given and what it made of it."""
+
+    head: Head
+    given: Tensor
+    result: Tensor
 
 
 @dataclass(eq=False)
 class _Watch(TorchFunctionMode):
-    """See every op of the pass: remember the last softmax or sigmoid with its input, and count memory."""
+    """See every op of the pass: remember the last softmaxes and sigmoids with their input, and count memory."""
 
-    head: Head = "none"
-    given: Tensor | None = None
-    result: Tensor | None = None
+    ends: list[_End] = field(default_factory=list)
     bytes: int = field(default=0)
 
     def __post_init__(self) -> None:
@@ -65,17 +80,26 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        given = args[0].clone() if func in _IN_PLACE else None
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             self.bytes += result.numel() * result.element_size()
             if func in _HEADS:
-                given = args[0] if args else (kwargs or {})["input"]
-                self.head, self.given, self.result = _HEADS[func], given, result
+                given = given if given is not None else args[0] if args else (kwargs or {})["input"]
+                self._ended(_End(_HEADS[func], given, result))
         return result
 
+    def _ended(self, end: _End) -> None:
+        # A model may return several heads. Attention's softmaxes have more dimensions: only the last is kept of those.
+        self.ends = [e for e in self.ends if e.result.ndim <= 2][-_MOST_HEADS:] + [end]
+
     def moved(self, old: Tensor, new: Tensor) -> None:
-        if self.result is not None and _same_memory(old, self.result):
-            self.result = new
+        for end in self.ends:
+            if _same_memory(old, end.result):
+                end.result = new
+
+    def end_of(self, output: Tensor) -> _End | None:
+        return next((e for e in reversed(self.ends) if _same_memory(e.result, output)), None)
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
@@ -112,26 +136,39 @@ def run_forward(
     With ``from_input=False`` autograd starts at the earliest tapped layer: the trunk costs inference only.
     Raises LayerError for a layer that does not exist or never ran, ModelError for an output that has no logits.
     """
-    leaf = x.detach().requires_grad_(grad and from_input)
     watch = _Watch()
     with ExitStack() as stack:
         stack.enter_context(undisturbed(module))
+        leaf = (x.clone() if x.is_inference() else x).detach().requires_grad_(grad and from_input)
         stack.enter_context(torch.set_grad_enabled(grad))
         stack.enter_context(_autocast(x.device, precision))
-        taps = stack.enter_context(_tapped(module, layers, watch, leaf_allowed=grad and not from_input))
+        taps = stack.enter_context(_tapped(module, layers, watch, leaf_allowed=grad))
         stack.enter_context(watch)
         raw = (call or module)(leaf + 0)
     output = find_logits(raw, len(x))
-    return _finish(leaf, output, watch, _all_ran(layers, taps))
+    last = frozenset(n for n in taps if channels_last_hint(_layer(module, layer_call(n)[0])))
+    return replace(_finish(leaf, output, watch, _all_ran(layers, taps)), channels_last=last)
 
 
 def _finish(leaf: Tensor, output: Tensor, watch: _Watch, taps: dict[str, Tensor]) -> Forward:
     per_sample = max(1, watch.bytes // max(1, len(leaf)))
-    if watch.given is not None and watch.result is not None and _same_memory(watch.result, output):
-        logits = watch.given.reshape(output.shape)
-        return Forward(leaf, _two_dims(logits), _two_dims(output), watch.head, taps, per_sample)
+    end = watch.end_of(output)
+    if end is not None:
+        logits = _seen_alike(end.given, end.result, output)
+        return Forward(leaf, _two_dims(logits), _two_dims(output), end.head, taps, per_sample)
     hidden = _looks_like_probabilities(output)
     return Forward(leaf, _two_dims(output), _two_dims(output), "none", taps, per_sample, hidden)
+
+
+def _seen_alike(given: Tensor, result: Tensor, output: Tensor) -> Tensor:
+    """Return ``given`` with its elements in the order in which ``output``, a view of ``result``, shows them."""
+    if output.is_contiguous() and result.is_contiguous():
+        return given.reshape(output.shape)
+    if output.shape == result.shape and output.stride() == result.stride():
+        return given
+    places = torch.empty_strided(result.shape, result.stride(), dtype=torch.long, device=result.device)
+    places.copy_(torch.arange(result.numel(), device=result.device).reshape(result.shape))
+    return given.flatten()[places.as_strided(output.shape, output.stride()).flatten()].reshape(output.shape)
 
 
 def _two_dims(values: Tensor) -> Tensor:
@@ -176,7 +213,7 @@ def _tapped(
 
 def _layer(module: nn.Module, name: str) -> nn.Module:
     known = named_layers(module)
-    if is_scripted(module):
+    if is_scripted(module) or is_scripted(known.get(name, module)):
         raise LayerError(
             f"layer '{name}': TorchScript runs without hooks, so its layers cannot be read; give the original "
             "module, or use a method that reads the input (gradient, integrated_gradients)."

@@ -19,7 +19,7 @@ from sightline.errors import RefusedError
 
 __all__ = ["RULES", "Coverage", "GraphRule", "applied", "find_nodes"]
 
-_GradientHook = Callable[[Tensor | None, Tensor], Tensor | None]
+_GradientHook = Callable[[Tensor | None, Tensor | None], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Coverage:
         }
 
 
-def _guided(leaving: Tensor | None, entering: Tensor) -> Tensor | None:
+def _guided(leaving: Tensor | None, entering: Tensor | None) -> Tensor | None:
     return None if leaving is None else leaving.clamp(min=0)
 
 
-def _deconv(leaving: Tensor | None, entering: Tensor) -> Tensor | None:
-    return entering.clamp(min=0)
+def _deconv(leaving: Tensor | None, entering: Tensor | None) -> Tensor | None:
+    return None if entering is None else entering.clamp(min=0)  # a function that passes no gradient on gives None
 
 
 RULES: Mapping[str, GraphRule] = {
@@ -82,35 +82,69 @@ def _always(node: Node, consumers: _Consumers) -> bool:
 
 def _from_zero(node: Node, consumers: _Consumers) -> bool:
     low = getattr(node, "_saved_min", None)
-    return low is not None and float(low) == 0.0
+    return low is not None and _is_all(low, 0.0) and not _is_gate(node, getattr(node, "_saved_max", None), consumers)
 
 
 def _threshold_zero(node: Node, consumers: _Consumers) -> bool:
     return float(getattr(node, "_saved_threshold", 1.0)) == 0.0
 
 
-def _relu6(node: Node, consumers: _Consumers) -> bool:
-    return float(getattr(node, "_saved_min_val", -1.0)) == 0.0 and not _is_gate(node, consumers)
+def _hardtanh_from_zero(node: Node, consumers: _Consumers) -> bool:
+    low, high = getattr(node, "_saved_min_val", -1.0), getattr(node, "_saved_max_val", None)
+    return float(low) == 0.0 and not _is_gate(node, high, consumers)
 
 
-def _is_gate(node: Node, consumers: _Consumers) -> bool:
-    """Recognise ``relu6(x + 3) / 6``: a hard sigmoid written out, which gates and does not rectify."""
+def _is_all(bound: float | Tensor, value: float) -> bool:
+    return bool((torch.as_tensor(bound) == value).all())
+
+
+def _is_gate(node: Node, high: float | Tensor | None, consumers: _Consumers) -> bool:
+    """Recognise a hard sigmoid written out, which gates and does not rectify.
+
+    That is ``relu6(x + 3) / 6``, with or without a factor in between, and ``clamp(a x + b, 0, 1)`` as a factor.
+    """
     source = node.next_functions[0][0]
     shifted = source is not None and source.name().startswith("AddBackward") and _has_constant(source)
-    scaled = [c.name() for c in consumers.get(node, ())]
-    return shifted and bool(scaled) and all(n.startswith(("MulBackward", "DivBackward")) for n in scaled)
+    if high is None or not shifted or torch.as_tensor(high).numel() != 1:
+        return False
+    top, users = float(high), consumers.get(node, ())
+    if top == 1.0:
+        return bool(users) and all(_is_product(n) for n in users)
+    return bool(users) and all(_divides(n, top) or _is_scaled_product(n, top, consumers) for n in users)
 
 
 def _has_constant(node: Node) -> bool:
     return any(source is None for source, _ in node.next_functions)
 
 
+def _is_product(node: Node) -> bool:
+    return node.name().startswith("MulBackward")
+
+
+def _is_scaled_product(node: Node, top: float, consumers: _Consumers) -> bool:
+    users = consumers.get(node, ())
+    return _is_product(node) and bool(users) and all(_divides(n, top) for n in users)
+
+
+def _divides(node: Node, top: float) -> bool:
+    """Say whether the node divides by the constant ``top``, or multiplies by its inverse."""
+    if not node.name().startswith(("DivBackward", "MulBackward")) or not _has_constant(node):
+        return False
+    constant = node._saved_other  # type: ignore[attr-defined]
+    if constant is None or constant.numel() != 1:
+        return False
+    return abs(float(constant) * (1 / top if node.name().startswith("Div") else top) - 1) < 1e-2
+
+
 RECTIFIERS: Mapping[str, _Test] = {
     "ReluBackward0": _always,
-    "HardtanhBackward0": _relu6,
+    "HardtanhBackward0": _hardtanh_from_zero,
+    "ClampBackward0": _from_zero,
     "ClampBackward1": _from_zero,
     "ClampMinBackward0": _from_zero,
+    "ClampMinBackward1": _from_zero,
     "ThresholdBackward0": _threshold_zero,
+    "ThresholdBackward1": _threshold_zero,
 }
 
 SMOOTH_ACTIVATIONS = frozenset({
@@ -119,12 +153,14 @@ SMOOTH_ACTIVATIONS = frozenset({
     "HardswishBackward0",
     "MishBackward0",
     "EluBackward0",
+    "EluBackward1",
+    "CeluBackward0",
     "LeakyReluBackward0",
+    "LeakyReluBackward1",
+    "RreluWithNoiseBackward0",
     "PreluKernelBackward0",
     "SoftplusBackward0",
 })  # fmt: skip
-
-GATES = frozenset({"SigmoidBackward0", "HardsigmoidBackward0", "TanhBackward0"})
 
 OPAQUE = (
     "CompiledFunctionBackward",
@@ -211,7 +247,7 @@ def applied(rule: GraphRule, root: Node | None) -> Iterator[Coverage]:
 
 
 def _as_hook(change: _GradientHook) -> Callable[..., tuple[Tensor | None, ...]]:
-    def hook(leaving: tuple[Tensor | None, ...], entering: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    def hook(leaving: tuple[Tensor | None, ...], entering: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         return (change(leaving[0], entering[0]), *leaving[1:])
 
     return hook

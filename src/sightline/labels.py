@@ -14,6 +14,9 @@ from sightline.errors import InputError, TargetError, suggest
 __all__ = ["Labels", "read_labels"]
 
 
+_NUMBER = re.compile(r"\s*-?[0-9]+\s*")
+
+
 @dataclass(frozen=True)
 class Labels:
     """The names of a model's classes, by index, and their ids (such as WordNet's) where there are any.
@@ -61,9 +64,9 @@ class Labels:
         kind, _, rest = said.strip().partition(":")
         if kind.casefold() == "label" and rest:
             return self._by_name(rest, classes)
-        if kind.casefold() == "index" and rest.strip().lstrip("-").isdigit():
+        if kind.casefold() == "index" and _NUMBER.fullmatch(rest):
             return _in_range(int(rest), classes)
-        if said.strip().lstrip("-").isdigit():
+        if _NUMBER.fullmatch(said):
             return _in_range(int(said), classes)
         return self._by_name(said, classes)
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from sightline.errors import LayerError, ModelError, RefusedError
-from sightline.forward import Forward, Precision, layer_call, named_layers, run_forward
+from sightline.forward import Forward, Precision, run_forward
 from sightline.graph import RULES, Coverage, applied, find_nodes
-from sightline.models.layers import channels_last_hint
 from sightline.models.layouts import Layout, find_layout, to_spatial
 from sightline.models.model import Model
+from sightline.models.session import undisturbed
 from sightline.targets import Goal, Output, Target, layers_of, resolve
 
 __all__ = ["Completeness", "Recording", "record"]
@@ -142,6 +142,7 @@ class Recording:
     def memo(self, compute: Callable[..., T], **parameters: Hashable) -> T:
         """Return ``compute(recording, **parameters)``, computed once for this target, layer and parameters."""
         key = (compute, id(self.goal), self.layer, tuple(sorted(parameters.items())))
+        self._keep_goal()
         if key not in self.shared.memo:
             self.shared.memo[key] = compute(self, **parameters)
         found: T = self.shared.memo[key]
@@ -207,7 +208,11 @@ class Recording:
         forward = _run(self.model, x, replace(options, layers=options.layers if grad else self.goal.layers), grad)
         self.shared.passes[0] += 1
         shared = _Pass(self.model, forward, options, passes=self.shared.passes)
-        return Recording(shared, self.goal, self.rows.repeat(copies), self.layer)
+        return Recording(shared, self.goal, self.rows.repeat(copies), self.layer, self.coverages)
+
+    def _keep_goal(self) -> None:
+        """Keep the goal alive, so that its id is not given to another while readings are kept under it."""
+        self.shared.goals[id(self.goal)] = self.goal
 
     def _chunk(self) -> int:
         options = self.shared.options
@@ -229,8 +234,8 @@ class Recording:
 
     def _layout(self, name: str) -> Layout:
         tap = self._tap(name)
-        layer = named_layers(self.model.module).get(layer_call(name)[0])
-        layout = find_layout(tuple(tap.shape), tuple(self.x.shape[2:]), channels_last=channels_last_hint(layer))
+        last = name in self.shared.forward.channels_last
+        layout = find_layout(tuple(tap.shape), tuple(self.x.shape[2:]), channels_last=last)
         if layout is None or layout.positions < 2 or len(tap) != len(self.x):
             raise LayerError(
                 f"layer '{name}' gives {tuple(tap.shape)}, which has no spatial extent to draw; choose one with "
@@ -241,17 +246,22 @@ class Recording:
     def _gradients(self, rule: str) -> tuple[dict[str, Tensor | None], Coverage | None]:
         key = (id(self.goal), rule)
         if key not in self.shared.gradients:
-            self.shared.goals[key[0]] = self.goal  # keeps the id from being given to another goal
+            self._keep_goal()
             self.shared.gradients[key] = self._backward(rule)
             self.shared.passes[1] += 1
         return self.shared.gradients[key]
 
     def _backward(self, rule: str) -> tuple[dict[str, Tensor | None], Coverage | None]:
+        # Undisturbed as the forward pass was, for checkpointed parts of the model run again here.
+        with undisturbed(self.model.module), torch.enable_grad():
+            return self._read_gradients(rule)
+
+    def _read_gradients(self, rule: str) -> tuple[dict[str, Tensor | None], Coverage | None]:
         forward = self.shared.forward
         score = self._score()
         if not score.requires_grad:
             raise _no_path("anything that was read", self.goal)
-        places = {**({"input": forward.x} if forward.x.requires_grad else {}), **forward.taps}
+        places = {name: t for name, t in {"input": forward.x, **forward.taps}.items() if t.requires_grad}
         if rule == "standard":
             return dict(zip(places, _grad(score, list(places.values())), strict=True)), None
         with applied(RULES[rule], score.grad_fn) as coverage:

@@ -216,7 +216,9 @@ def class_scores(forward: Forward, output: Output) -> Tensor:
     A single output is given both its sides: class 1 scores z, class 0 scores -z.
     """
     values = _both_sides(_pooled(forward.logits))
-    if output == "logit" or forward.hidden_head:
+    if forward.hidden_head:  # probabilities already; the logits behind them could not be seen
+        return values.log() if output == "log_probability" else values
+    if output == "logit":
         return values
     sigmoid = forward.head in ("sigmoid", "log_sigmoid") or forward.logits.shape[1] == 1
     log = F.logsigmoid(values) if sigmoid else F.log_softmax(values, 1)
@@ -355,7 +357,7 @@ def _region_mask(mask: Any, logits: Tensor) -> Tensor:
     size = logits.shape[2:]
     if mask is None:
         return logits.new_ones((len(logits), *size))
-    given = torch.as_tensor(np.asarray(mask)).to(logits)
+    given = _as_tensor(mask).to(logits)
     given = given if given.ndim == len(size) + 1 else given.expand(len(logits), *given.shape)
     if given.ndim != len(size) + 1 or len(given) != len(logits):
         raise TargetError(f"the region's mask has shape {tuple(given.shape)}; wanted (H, W) or (N, H, W).")
@@ -363,6 +365,10 @@ def _region_mask(mask: Any, logits: Tensor) -> Tensor:
     if (resized.flatten(1).sum(1) == 0).any():
         raise TargetError("the region's mask is empty; wanted at least one position that is not 0.")
     return resized
+
+
+def _as_tensor(values: Any) -> Tensor:
+    return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
 
 
 def _unit_goal(target: Unit, n: int) -> Goal:
@@ -376,7 +382,8 @@ def _unit_score(target: Unit, forward: Forward) -> Tensor:
     from sightline.models.layouts import find_layout, to_spatial
 
     values = forward.taps[target.layer]
-    layout = find_layout(tuple(values.shape), tuple(forward.x.shape[2:]))
+    last = target.layer in forward.channels_last
+    layout = find_layout(tuple(values.shape), tuple(forward.x.shape[2:]), channels_last=last)
     maps = to_spatial(values, layout) if layout is not None else values
     if target.channel is None:
         return maps.flatten(1).mean(1)
@@ -396,7 +403,7 @@ def _unit_score(target: Unit, forward: Forward) -> Tensor:
 
 def _similarity_goal(embedding: Any, forward: Forward) -> Goal:
     n, size = len(forward.x), forward.output.flatten(1).shape[1]
-    given = torch.as_tensor(np.asarray(embedding)).to(forward.output).detach()
+    given = _as_tensor(embedding).to(forward.output)
     given = given.expand(n, -1) if given.ndim == 1 else given
     if tuple(given.shape) != (n, size):
         raise TargetError(
@@ -411,7 +418,7 @@ def _callable_goal(function: Callable[[Tensor], Tensor], n: int) -> Goal:
     label = getattr(function, "__name__", type(function).__name__).strip("<>")
 
     def score(forward: Forward, rows: Tensor) -> Tensor:
-        values = function(forward.logits)
+        values = function(forward.logits.clone())  # its own copy, should it write in place
         if not isinstance(values, Tensor) or tuple(values.shape) != (len(rows),):
             got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
             raise TargetError(f"the target function returned {got}; wanted one score per image: ({len(rows)},).")

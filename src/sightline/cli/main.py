@@ -22,12 +22,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-app.command("explain", short_help="Explain images: pictures, numbers and predictions.", epilog=explain.EXAMPLES)(explain.explain_command)
-app.command("compare", short_help="Lay methods, models and targets out in one picture.", epilog=compare.EXAMPLES)(compare.compare_command)
-app.command("demo", short_help="Explain an honest and a cheating model; no network.", epilog=demo.EXAMPLES)(demo.demo_command)
+app.command("explain", short_help="Explain images: pictures, numbers and predictions.", epilog=explain.EXAMPLES)(
+    explain.explain_command
+)
+app.command("compare", short_help="Lay methods, models and targets out in one picture.", epilog=compare.EXAMPLES)(
+    compare.compare_command
+)
+app.command("demo", short_help="Explain an honest and a cheating model; no network.", epilog=demo.EXAMPLES)(
+    demo.demo_command
+)
 app.command("methods", short_help="List the methods.")(listing.methods_command)
 app.command("models", short_help="List the models.")(listing.models_command)
-app.command("layers", short_help="List a model's layers, the default for CAMs marked.", epilog=listing.LAYERS_EXAMPLES)(listing.layers_command)
+app.command("layers", short_help="List a model's layers, the default for CAMs marked.", epilog=listing.LAYERS_EXAMPLES)(
+    listing.layers_command
+)
 
 
 # Typer keeps its own copy of click since 0.20, so the class is taken from what it exports.

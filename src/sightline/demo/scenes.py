@@ -69,9 +69,7 @@ def scenes(
     labels = [i % len(CLASSES) if label is None else label for i in range(n)]
     chances = np.broadcast_to(np.asarray(watermark, dtype=np.float64), (len(CLASSES),))[labels]
     marked = np.random.default_rng((seed, n)).random(n) < chances
-    return tuple(
-        scene(int(s), label=c, watermark=bool(m)) for s, c, m in zip(seeds, labels, marked, strict=True)
-    )
+    return tuple(scene(int(s), label=c, watermark=bool(m)) for s, c, m in zip(seeds, labels, marked, strict=True))
 
 
 def _stream(seed: int, number: int) -> Generator:

@@ -89,6 +89,7 @@ def _linear_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
 
 def _has_rows(weight: Tensor, rows: Tensor, classes: Tensor) -> bool:
     matrix = weight.detach().flatten(1).to(rows)
+    matrix = torch.cat((-matrix, matrix)) if len(matrix) == 1 else matrix  # both sides of a single output
     if matrix.shape[1] != rows.shape[1] or int(classes.max()) >= len(matrix):
         return False
     return torch.allclose(matrix[classes], rows, rtol=1e-2, atol=1e-3 * float(matrix.abs().max()))

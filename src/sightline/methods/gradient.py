@@ -96,7 +96,7 @@ def integrated_gradients(
 
     ``multiply=False`` leaves the difference out, as tf-explain does; it then adds up to nothing.
     """
-    start = baseline_of(baseline, rec.x, rec.model.preprocessing, rec.seed)
+    start = baseline_of(_of_rows(baseline, rec), rec.x, rec.model.preprocessing, rec.seed)
     line = path(steps, rule)
     mean = torch.zeros_like(rec.x)
     for weight, g in zip(line.weights, rec.gradients_at(line.points(rec.x, start)), strict=True):
@@ -106,6 +106,13 @@ def integrated_gradients(
     attribution = (rec.x - start) * mean
     rec.promise(attribution, rec.scores - next(rec.scores_at([start])))
     return attribution
+
+
+def _of_rows(baseline: Baseline, rec: Recording) -> Baseline:
+    """Repeat baselines that were given one for each image where the recording repeats the images."""
+    if isinstance(baseline, str) or len(baseline) != int(rec.rows.max()) + 1 or baseline.ndim != rec.x.ndim:
+        return baseline
+    return torch.as_tensor(baseline)[rec.rows.cpu()]
 
 
 @method(family="gradient", cite="Erion et al. 2021, arXiv:1906.10670, eq. 3", reads="input")

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.errors import LayerError
 from sightline.forward import find_logits, named_layers
-from sightline.models.layouts import Layout, find_layout, to_spatial
-from sightline.models.session import undisturbed
+from sightline.models.layouts import Layout, channels_last_hint, find_layout, to_spatial
+from sightline.models.session import is_scripted, undisturbed
 
 __all__ = ["Layer", "channels_last_hint", "trace_layers"]
 
 _NO_MAPS = ("Pool", "Flatten", "Dropout", "DropPath", "StochasticDepth")
-_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
 _LEAST_POSITIONS = 0.02
 
 
@@ -71,23 +71,24 @@ class _Heard:
         self.events.append(_Event(layer, output, layer.spatial is not None and key not in self.mapless))
 
 
-def channels_last_hint(module: nn.Module | None) -> bool:
-    """Say whether the layer's type puts channels last."""
-    return isinstance(module, _CHANNELS_LAST)
-
-
 def trace_layers(module: nn.Module, x: Tensor) -> tuple[Layer, ...]:
     """List the layers that run for ``x`` (N, C, *S), in execution order, with the default CAM layer marked.
 
     The default is the last output with spatial extent whose positions still carry gradient and that is not
     pooling, flattening or dropout. Where the last layer's weights are all zero there is no gradient to follow,
-    and that layer's input is followed instead.
+    and that layer's input is followed instead. Raises LayerError for TorchScript.
     """
-    leaf = x[:1].detach().clone().requires_grad_(True)
+    if is_scripted(module):
+        raise LayerError(
+            "TorchScript runs without hooks, so its layers cannot be read; give the original module, or use a method "
+            "that reads the input (gradient, integrated_gradients)."
+        )
     heard = _Heard(tuple(x.shape[2:]))
-    with undisturbed(module), torch.enable_grad(), _listening(module, heard):
-        output = find_logits(module(leaf + 0), 1)
-    default = _find_default(heard, output)
+    with undisturbed(module), torch.enable_grad():  # backward too: checkpointed parts run again there
+        leaf = x[:1].detach().clone().requires_grad_(True)
+        with _listening(module, heard):
+            output = find_logits(module(leaf + 0), 1)
+        default = _find_default(heard, output)
     return tuple(replace(e.layer, default=e is default) for e in heard.events)
 
 
@@ -105,7 +106,7 @@ def _listening(module: nn.Module, heard: _Heard) -> Iterator[None]:
     with ExitStack() as stack:
         seen: set[nn.Module] = set()
         for name, layer in named_layers(module).items():
-            if layer not in seen:
+            if layer not in seen and not is_scripted(layer):
                 seen.add(layer)
                 stack.callback(layer.register_forward_hook(listen(name)).remove)
         yield

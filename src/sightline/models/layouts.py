@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["Layout", "find_layout", "from_spatial", "to_spatial"]
+__all__ = ["Layout", "channels_last_hint", "find_layout", "from_spatial", "to_spatial"]
 
 _MOST_PREFIX_TOKENS = 16
 
@@ -25,6 +25,13 @@ class Layout:
     def positions(self) -> int:
         """The number of spatial positions."""
         return math.prod(self.grid)
+
+
+def channels_last_hint(module: nn.Module | None) -> bool:
+    """Say whether the layer's type puts channels last. (Subclasses of LayerNorm may put them first.)"""
+    if type(module) is nn.LayerNorm:
+        return len(module.normalized_shape) == 1
+    return isinstance(module, (nn.Linear, nn.Embedding))
 
 
 def find_layout(shape: tuple[int, ...], spatial: tuple[int, ...], *, channels_last: bool = False) -> Layout | None:
@@ -48,7 +55,7 @@ def find_layout(shape: tuple[int, ...], spatial: tuple[int, ...], *, channels_la
 
 def _dense_layout(shape: tuple[int, ...], spatial: tuple[int, ...], channels_last: bool) -> Layout | None:
     first, last = shape[2:], shape[1:-1]
-    if _fits(last, spatial) and (not _fits(first, spatial) or (channels_last and len(spatial) == 1)):
+    if _fits(last, spatial) and (channels_last or not _fits(first, spatial)):
         return Layout("channels_last", last)
     return Layout("channels_first", first)
 
@@ -72,7 +79,8 @@ def _token_layout(shape: tuple[int, ...], spatial: tuple[int, ...]) -> Layout | 
 
 def _token_grid(count: int, spatial: tuple[int, ...]) -> tuple[int, tuple[int, ...]] | None:
     """Find the fewest prefix tokens that leave a grid of the input's shape, patches of one whole size first."""
-    options = [(p, g) for p in range(min(_MOST_PREFIX_TOKENS, count - 1) + 1) for g in _grids(count - p, spatial)]
+    most = min(_MOST_PREFIX_TOKENS, (count - 1) // 2)  # fewer than there are positions
+    options = [(p, g) for p in range(most + 1) for g in _grids(count - p, spatial)]
     exact = [o for o in options if _whole_patches(o[1], spatial)]
     near = [o for o in options if o[0] <= 2]
     return next(iter(exact or near), None)

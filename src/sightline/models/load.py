@@ -87,8 +87,9 @@ def _with_overrides(
     how = preprocessing or model.preprocessing
     if fit is not None:
         how = how.with_fit(fit)
-    notes = tuple(n for n in model.notes if preprocessing is None or "preprocessing" not in n)
-    return replace(model, preprocessing=how, labels=_labels(labels, model.labels), max_pixels=max_pixels, notes=notes)
+    assumed = model.assumed and preprocessing is None
+    names = _labels(labels, model.labels)
+    return replace(model, preprocessing=how, labels=names, max_pixels=max_pixels, assumed=assumed)
 
 
 def _labels(given: Any, known: Labels) -> Labels:
@@ -126,16 +127,14 @@ def _from_module(module: nn.Module, weights: Any) -> Model:
             "weights= came with a module; load them into it yourself (module.load_state_dict): Sightline does not "
             "change your module."
         )
-    how, note = _assumed_preprocessing(module)
-    return Model(module, type(module).__name__, how, notes=(note,))
+    return Model(module, type(module).__name__, _usual_preprocessing(module), assumed=True)
 
 
-def _assumed_preprocessing(module: nn.Module) -> tuple[Preprocessing, str]:
+def _usual_preprocessing(module: nn.Module) -> Preprocessing:
+    """Return what most models want, for one that does not say: ImageNet's, or -1 to 1 for other channel counts."""
     channels = guess_channels(module)
     how = Preprocessing()
-    if channels != 3:
-        how = replace(how, mean=(0.5,) * channels, std=(0.5,) * channels)
-    return how, f"no preprocessing came with the model, so this is assumed: {how.describe()}"
+    return how if channels == 3 else replace(how, mean=(0.5,) * channels, std=(0.5,) * channels)
 
 
 def _named(what: str, asked: _Asked) -> Model:
@@ -168,8 +167,7 @@ def _from_file(path: Path, asked: _Asked) -> Model:
             f"--model FACTORY.py:FUNCTION --weights {path.name}."
         )
     module = files.read_module(path, asked.trust)
-    how, note = _assumed_preprocessing(module)
-    return Model(module, path.stem, how, weights=path.name, notes=(note,))
+    return Model(module, path.stem, _usual_preprocessing(module), weights=path.name, assumed=True)
 
 
 def _from_zoo(name: str, asked: _Asked) -> Model:
@@ -212,8 +210,7 @@ def _from_factory(what: str, asked: _Asked) -> Model:
         return made
     if not isinstance(made, nn.Module):
         raise ModelError(f"{what} returned a {type(made).__name__}; wanted a torch.nn.Module or a sightline Model.")
-    how, note = _assumed_preprocessing(made)
-    model = Model(made, function, how, notes=(note,))
+    model = Model(made, function, _usual_preprocessing(made), assumed=True)
     if asked.weights in ("default", None) or str(asked.weights).casefold() == "none":
         return model
     files.fit_weights(made, files.read_state(asked.weights or "", trust=asked.trust), what, str(asked.weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from sightline.models.session import bare
 
 __all__ = ["Model", "guess_channels"]
 
+_LOG = logging.getLogger("sightline")
 _COPIES: Mapping[Precision, torch.dtype] = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -29,7 +31,8 @@ class Model:
     """A classifier ready to be explained.
 
     ``module`` is the user's own, untouched. ``weights`` says where its weights came from ("IMAGENET1K_V1",
-    "random", a file's name, "as given"); ``notes`` say what was assumed.
+    "random", a file's name, "as given"); ``notes`` say what a user should know of them. ``assumed`` says that no
+    preprocessing came with the model, which is said once, when the first picture needs it.
 
     >>> Model(nn.Conv2d(3, 2, 1), "tiny", Preprocessing()).weights
     'as given'
@@ -41,7 +44,9 @@ class Model:
     labels: Labels = field(default_factory=Labels)
     weights: str = "as given"
     notes: tuple[str, ...] = ()
+    assumed: bool = False
     max_pixels: int = MAX_PIXELS
+    _told: list[bool] = field(default_factory=list, repr=False)
     _layers: dict[tuple[int, ...], tuple[Layer, ...]] = field(default_factory=dict, repr=False)
     _copies: dict[Precision, Model] = field(default_factory=dict, repr=False)
 
@@ -87,6 +92,10 @@ class Model:
 
     def prepare(self, picture: Picture) -> tuple[Tensor, Geometry]:
         """Turn a picture into the model's input (C, H, W) and the way back to the original pixels."""
+        if self.assumed and not self._told:
+            self._told.append(True)
+            how = self.preprocessing.describe()
+            _LOG.warning("%s: no preprocessing came with the model, so this is assumed: %s", self.name, how)
         tensor, geometry = prepare(picture, self.preprocessing)
         return tensor.to(self.device, self.dtype), geometry
 

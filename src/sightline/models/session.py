@@ -24,7 +24,7 @@ def lock_of(module: nn.Module) -> threading.RLock:
     Forward hooks fire for every thread that uses a module, so two recordings of one module must not overlap.
     """
     with _GUARD:
-        return _LOCKS.setdefault(module, threading.RLock())
+        return _LOCKS.setdefault(bare(module), threading.RLock())
 
 
 def bare(module: nn.Module) -> nn.Module:
@@ -48,8 +48,10 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     """Hold the module's lock, in eval mode and with frozen parameters, and put everything back afterwards.
 
     Parameters are frozen only for the pass, so that autograd builds no graph for weights that nobody asks about.
+    The caller's inference mode and autocast do not reach into it: both would change what is measured.
     """
     with lock_of(module), contextlib.ExitStack() as stack:
+        _leave_modes(stack)
         _set_eval(module, stack)
         _freeze(module, stack)
         if is_compiled(module):
@@ -57,6 +59,14 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
         if is_scripted(module):
             stack.enter_context(_plain_script())
         yield
+
+
+def _leave_modes(stack: contextlib.ExitStack) -> None:
+    if torch.is_inference_mode_enabled():
+        stack.enter_context(torch.inference_mode(False))
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            stack.enter_context(torch.autocast(device, enabled=False))
 
 
 def _set_eval(module: nn.Module, stack: contextlib.ExitStack) -> None:

@@ -78,9 +78,7 @@ def _key(shared: Limits, way: Style, colormap: str | None, per_channel: bool) ->
         # The lowest value lies elsewhere on the scale of every channel: one bar would be wrong for all.
         return None
     own = (-1.0 if way == "diverging" else 0.0, 1.0)
-    return legend(
-        own, style=way, colormap=colormap, share_of="each channel's largest value", ends=("low", "high")
-    )
+    return legend(own, style=way, colormap=colormap, share_of="each channel's largest value", ends=("low", "high"))
 
 
 def _sheet(pictures: list[Image.Image], numbered: bool) -> Image.Image:

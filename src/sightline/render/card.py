@@ -211,17 +211,13 @@ def _predictions(rows: list[Prediction], explained: str | None, room: _Room) -> 
     return stack([words, table], gap=room.px(4))
 
 
-def _sheet(
-    title: str, subtitle: str, rows: list[list[Image.Image]], notes: Sequence[str], room: _Room
-) -> Image.Image:
+def _sheet(title: str, subtitle: str, rows: list[list[Image.Image]], notes: Sequence[str], room: _Room) -> Image.Image:
     gap, width = room.px(GUTTER), room.both
     heading = [
         text_block(title, width=width, size=room.px(23), bold=True, most_lines=2),
         text_block(subtitle, width=width, size=room.px(14), colour=MUTED, most_lines=2),
     ]
-    foot: list[Block] = [
-        text_block(note, width=width, size=room.px(13), colour=INK, most_lines=3) for note in notes
-    ]
+    foot: list[Block] = [text_block(note, width=width, size=room.px(13), colour=INK, most_lines=3) for note in notes]
     body: list[Block] = [stack(heading, room.px(5)), *(beside(row, gap) for row in rows)]
     ending: list[Block] = [hairline(width), stack(foot, room.px(5))] if any(foot) else []
     return padded(stack([*body, *ending], room.px(20)), room.px(34))

@@ -71,9 +71,7 @@ def _side_width(labels: Sequence[str]) -> int:
 
 
 def _header(labels: Sequence[str], width: int, side: int) -> Image.Image:
-    words = [
-        text_block(text, width=width, size=LABEL, bold=True, align="center", most_lines=3) for text in labels
-    ]
+    words = [text_block(text, width=width, size=LABEL, bold=True, align="center", most_lines=3) for text in labels]
     height = max((block.height for block in words if block), default=1)
     return beside([_blank(side, height), *(_at_bottom(block, width, height) for block in words)], GAP)
 
@@ -90,9 +88,7 @@ def _field(cell: Cell, size: tuple[int, int]) -> Image.Image:
         return placed(scaled_into(cell.convert("RGB"), *size), size)
     field = Image.new("RGB", size, EMPTY)
     room = size[0] - 20
-    words = text_block(
-        cell or "", width=room, size=12, colour=MUTED, background=EMPTY, align="center", most_lines=5
-    )
+    words = text_block(cell or "", width=room, size=12, colour=MUTED, background=EMPTY, align="center", most_lines=5)
     return placed(words, size, EMPTY) if words else field
 
 

@@ -61,9 +61,7 @@ def _safe(text: str) -> str:
 
 def _details(title: str, subtitle: str, rows: Sequence[Prediction], notes: Sequence[str]) -> str:
     lines = "".join(f"<p>{_safe(text)}</p>" for text in (subtitle, *notes) if text)
-    return (
-        f'<details style="font-size:0.85em"><summary>{_safe(title)}</summary>{lines}{_table(rows)}</details>'
-    )
+    return f'<details style="font-size:0.85em"><summary>{_safe(title)}</summary>{lines}{_table(rows)}</details>'
 
 
 def _table(rows: Sequence[Prediction]) -> str:

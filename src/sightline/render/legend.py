@@ -66,9 +66,7 @@ def legend(
 def _swatch(width: int, over_photo: bool, zoom: float) -> Image.Image:
     size = (round(34 * zoom), round(16 * zoom))
     large = (12 * size[0], 12 * size[0])
-    patch = hatching(large, Image.new("RGB", large, (150, 150, 150)) if over_photo else None).crop(
-        (0, 0, *size)
-    )
+    patch = hatching(large, Image.new("RGB", large, (150, 150, 150)) if over_photo else None).crop((0, 0, *size))
     gap = round(10 * zoom)
     room = width - size[0] - gap - 2
     words = text_block("not seen by the model", width=room, size=round(13 * zoom), colour=MUTED)
@@ -102,9 +100,7 @@ def _ticks(texts: list[tuple[float, str]], width: int, size: int) -> Image.Image
     return row
 
 
-def _tick_texts(
-    limits: Limits, style: Style, beyond: tuple[bool, bool], as_shares: bool
-) -> list[tuple[float, str]]:
+def _tick_texts(limits: Limits, style: Style, beyond: tuple[bool, bool], as_shares: bool) -> list[tuple[float, str]]:
     low, high = limits
     if low == high:
         return [(0.5 if style == "diverging" else 0.0, compact(low))]

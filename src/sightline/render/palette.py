@@ -72,9 +72,7 @@ def _table(name: str) -> NDArray[np.uint8]:
 
     if name not in matplotlib.colormaps:
         hint = suggest(str(name), matplotlib.colormaps)
-        raise ParameterError(
-            f"no colormap {name!r}: use a matplotlib name such as inferno, viridis or turbo.{hint}"
-        )
+        raise ParameterError(f"no colormap {name!r}: use a matplotlib name such as inferno, viridis or turbo.{hint}")
     colours = matplotlib.colormaps[name].resampled(STEPS)(np.arange(STEPS))
     table: NDArray[np.uint8] = np.rint(np.asarray(colours)[:, :3] * 255).astype(np.uint8)
     table.flags.writeable = False
