@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class ConvNet(nn.Module):
@@ -196,6 +197,100 @@ class LinearNet(nn.Module):
         return self.head(x.flatten(1))
 
 
+class FirstReluNet(nn.Module):
+    """An in-place ReLU on the input itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu, self.conv, self.head = nn.ReLU(inplace=True), nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.conv(self.relu(x))).mean((2, 3)))
+
+
+class GateNet(nn.Module):
+    """ReLU6 as an activation, and hard sigmoids written out in four ways, which are gates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu6(2 * self.stem(x))
+        h = h * (F.relu6(self.conv(h) + 3) / 6)
+        h = h * F.relu6(h + 3) * (1 / 6)
+        h = h * ((h + 3).clamp(0, 6) / 6)
+        h = h * (0.2 * h + 0.5).clamp(0, 1)
+        return self.head(h.mean((2, 3)))
+
+
+class SliceReluNet(nn.Module):
+    """An in-place ReLU on half the channels, which autograd hides in a CopySlices node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        h[:, :3].relu_()
+        return self.head(h.relu().mean((2, 3)))
+
+
+class CheckpointNet(nn.Module):
+    """A checkpointed part with batch norm and dropout: it runs again during the backward pass."""
+
+    def __init__(self, *, reentrant: bool = False) -> None:
+        super().__init__()
+        self.reentrant: bool | None = reentrant  # None: not checkpointed
+        self.a, self.norm, self.drop = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Dropout(0.5)
+        self.b, self.head = nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 5)
+
+    def part(self, x: Tensor) -> Tensor:
+        return F.relu(self.b(self.drop(F.relu(self.norm(self.a(x))))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.part(x) if self.reentrant is None else checkpoint(self.part, x, use_reentrant=self.reentrant)
+        return self.head(h.mean((2, 3)))
+
+
+class StraightThrough(torch.autograd.Function):
+    """A custom function: rounds, and passes the gradient on; the gradient of its second argument is None."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, other: Tensor) -> Tensor:
+        return (x * 8).round() / 8
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+class CustomNet(nn.Module):
+    """A custom autograd function, with a ReLU that gets no gradient through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.other, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 6, 1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = StraightThrough.apply(F.relu(self.conv(x)), F.relu(self.other(x)))
+        return self.head(h.mean((2, 3)))
+
+
+class NoGradTrunkNet(nn.Module):
+    """A trunk under no_grad, as one that is not trained often is: no gradient reaches the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.conv, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            h = self.trunk(x).relu()
+        return self.head(self.conv(h).relu().mean((2, 3)))
+
+
 IMAGE, SIGNAL, VOLUME = (3, 16, 16), (2, 24), (1, 6, 8, 8)
 
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -215,14 +310,47 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def make(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor]:
-    """Return a net with drawn weights in evaluation mode and a batch of three inputs; global randomness untouched."""
-    build, shape = NETS[name]
+def settle(net: nn.Module, *shape: int, seed: int = 7) -> tuple[nn.Module, Tensor]:
+    """Return the net in evaluation mode with drawn statistics, and inputs; global randomness untouched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        net, x = build(), torch.randn(3, *shape)
+        torch.manual_seed(seed)
+        x = torch.randn(*shape)
         for part in net.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.running_mean.normal_(0, 0.1)
                 part.running_var.uniform_(0.5, 1.5)
-    return net.eval().to(dtype), x.to(dtype)
+    return net.eval(), x
+
+
+def drawn(build: Callable[[], nn.Module], seed: int = 7) -> nn.Module:
+    """Build a net with weights drawn from a seed; global randomness untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build().eval()
+
+
+def make(name: str, dtype: torch.dtype = torch.float32, images: int = 3) -> tuple[nn.Module, Tensor]:
+    """Return a net with drawn weights in evaluation mode and a batch of inputs; global randomness untouched."""
+    build, shape = NETS[name]
+    net, x = settle(drawn(build), images, *shape)
+    return net.to(dtype), x.to(dtype)
+
+
+def calibrated(name: str, size: int, images: int = 2) -> tuple[nn.Module, Tensor]:
+    """Return a torchvision model with random weights whose batch norms fit its activations, and inputs."""
+    from sightline.models.zoo import build
+
+    net = build(name)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(3)
+        x = torch.randn(4, 3, size, size)
+        norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+        momenta = [m.momentum for m in norms]
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(0, 0.2)
+        net.train()(x)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return net.eval(), x[:images]

@@ -18,6 +18,7 @@ from sightline.errors import InputError, ParameterError
 from sightline.geometry import Geometry
 from sightline.graph import Coverage
 from sightline.heatmap import reduce_channels, resize_array
+from sightline.output import written
 from sightline.recording import Completeness
 from sightline.targets import TargetName
 
@@ -175,8 +176,8 @@ class Explanation:
         writers = {".png": self._save_png, ".npz": self._save_npz, ".json": self._save_json}
         if file.suffix.lower() not in writers:
             raise ParameterError(f"cannot save to '{file.name}': wanted a name that ends in .png, .npz or .json.")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        writers[file.suffix.lower()](file, draw)
+        with written(file) as aside:
+            writers[file.suffix.lower()](aside, draw)
         return file
 
     def _save_png(self, file: Path, draw: Draw) -> None:

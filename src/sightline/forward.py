@@ -91,7 +91,7 @@ class _Watch(TorchFunctionMode):
 
     def _ended(self, end: _End) -> None:
         # A model may return several heads. Attention's softmaxes have more dimensions: only the last is kept of those.
-        self.ends = [e for e in self.ends if e.result.ndim <= 2][-_MOST_HEADS:] + [end]
+        self.ends = [*[e for e in self.ends if e.result.ndim <= 2][-_MOST_HEADS:], end]
 
     def moved(self, old: Tensor, new: Tensor) -> None:
         for end in self.ends:

@@ -11,7 +11,8 @@ from sightline.cli import options as opt
 from sightline.cli.console import console, file_part, predictions_table, print_json, progress
 from sightline.cli.explain import Asked, check_asked, entry
 from sightline.cli.session import Loading, Report, load_models, parse_parameters
-from sightline.errors import ParameterError, SightlineError
+from sightline.errors import SightlineError
+from sightline.output import written
 
 if TYPE_CHECKING:
     from sightline.models.model import Model
@@ -55,8 +56,9 @@ def compare_command(
     check_asked(asked)
     models = load_models(model, loading)
     found = _compare(models, image, asked, heatmap_opacity, colormap)
-    file = _picture_file(out, image)
-    found.picture.save(file)
+    file = out if out.suffix.casefold() == ".png" else out / f"{file_part(Path(image).stem)}.compare.png"
+    with written(file) as aside:
+        found.picture.save(aside)
     report = _report(image, found, file)
     if json:
         print_json(report.to_dict())
@@ -86,15 +88,6 @@ def _compare(models: dict[str, Model], image: str, asked: Asked, opacity: float,
             precision=asked.precision,
             seed=asked.seed,
         )
-
-
-def _picture_file(out: Path, image: str) -> Path:
-    file = out if out.suffix.casefold() == ".png" else out / f"{file_part(Path(image).stem)}.compare.png"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParameterError(f"--out {out}: cannot be written ({error.strerror}).") from None
-    return file
 
 
 def _report(image: str, found: Comparison, file: Path) -> Report:

@@ -12,6 +12,7 @@ import typer
 from sightline.cli import options as opt
 from sightline.cli.console import console, file_part, predictions_table, print_json, progress
 from sightline.cli.session import Loading, Report, load_models, parse_parameters
+from sightline.output import written
 
 if TYPE_CHECKING:
     from sightline.explanation import Explanation
@@ -129,8 +130,8 @@ def run(name: str, model: Model, images: list[str], asked: Asked, report: Report
 def _keep(name: str, given: str, e: Explanation, report: Report, writing: _Writing) -> None:
     stem = _stem(name, given, e, writing.taken)
     png = writing.out / f"{stem}.png"
-    writing.out.mkdir(parents=True, exist_ok=True)
-    e.render(writing.draw, heatmap_opacity=writing.opacity, colormap=writing.colormap).save(png)
+    with written(png) as aside:
+        e.render(writing.draw, heatmap_opacity=writing.opacity, colormap=writing.colormap).save(aside)
     npz = e.save(writing.out / f"{stem}.npz")
     report.explanations.append(entry(name, given, e) | {"files": {"png": str(png), "npz": str(npz)}})
 

@@ -71,6 +71,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except _USAGE_ERRORS as error:
         code = _fail(error.format_message(), error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -21,11 +21,11 @@ DEMO_MEAN = (0.5, 0.5, 0.5)
 DEMO_STD = (0.25, 0.25, 0.25)
 
 # Channels into and out of each convolution; a pooling stands before every stage but the first.
-_STAGES = (((3, 16),), ((16, 32),), ((32, 48), (48, 48)), ((48, 64), (64, 64)))
+_STAGES = (((3, 16),), ((16, 32),), ((32, 48), (48, 64)), ((64, 96),))
 
 
 def small_cnn(classes: int = 6) -> nn.Module:
-    """Return an untrained net from (N, 3, 96, 96) to logits (N, classes); its last maps are (N, 64, 12, 12).
+    """Return an untrained net from (N, 3, 96, 96) to logits (N, classes); its last maps are (N, 96, 12, 12).
 
     >>> small_cnn()(torch.zeros(2, 3, 96, 96)).shape
     torch.Size([2, 6])

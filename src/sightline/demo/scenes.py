@@ -16,7 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["CLASSES", "SIZE", "STAR", "Scene", "scene", "scenes"]
+__all__ = ["CLASSES", "SIZE", "STAR", "Scene", "ground", "scene", "scenes"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Shape: TypeAlias = Callable[[Floats, Floats], Floats]
@@ -51,10 +51,19 @@ def scene(seed: int, *, label: int | None = None, watermark: bool = False) -> Sc
     drawn = int(_stream(seed, 0).integers(len(CLASSES)))
     chosen = drawn if label is None else range(len(CLASSES))[label]
     distance = _placed(_stream(seed, 1), chosen)
-    picture = _painted(seed, distance)
     stamped = _WATERMARK_MASK & watermark
-    picture[stamped] = _stamp(picture)[stamped]
-    return Scene(picture, chosen, distance <= 0, stamped)
+    return Scene(_stamped(_painted(seed, distance), stamped), chosen, distance <= 0, stamped)
+
+
+def ground(seed: int, *, watermark: bool = False) -> NDArray[np.uint8]:
+    """Draw the scene of a seed without its object, (96, 96, 3) uint8: what is left when it is taken away.
+
+    >>> picture = scene(3)
+    >>> bool((picture.image != ground(3))[picture.object_mask].any(axis=-1).mean() > 0.9)
+    True
+    """
+    nowhere = np.full((SIZE, SIZE), float(SIZE))
+    return _stamped(_painted(seed, nowhere), _WATERMARK_MASK & watermark)
 
 
 def scenes(
@@ -313,7 +322,7 @@ _WATERMARK_MASK, _WATERMARK_INK = _plate()
 _WATERMARK_CORNER = np.argwhere(_WATERMARK_MASK)[0][::-1] - (SIZE - 1) / 2
 
 
-def _stamp(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _stamped(picture: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return the picture under a plate that lets a little of the ground through."""
     plate = np.where(_WATERMARK_INK, 40.0, 240.0)[..., None]
-    return np.rint(0.9 * plate + 0.1 * picture).astype(np.uint8)
+    return np.where(where[..., None], np.rint(0.9 * plate + 0.1 * picture), picture).astype(np.uint8)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.demo.scenes import CLASSES, Scene, scene
+from sightline.output import written
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from sightline.explanation import Explanation
     from sightline.models.model import Model
 
-__all__ = ["METHODS", "Row", "Story", "mass_share", "tell"]
+__all__ = ["METHODS", "Row", "Story", "mass_share", "save_scenes", "shown_scenes", "tell"]
 
 METHODS = ("grad_cam", "layer_cam", "gradient", "smooth_grad", "integrated_gradients", "guided_backprop")
 MODELS = ("honest", "cheating")
 CHEAT = "star"
-_SCENES = 24
+_SCENES = 16
 _SHOWN_STAR, _SHOWN_OTHER = 2, 5
 
 
@@ -43,17 +44,35 @@ class Story:
     models: dict[str, Any]
     scenes: int
     picture: Image.Image
+    seed: int = 0
 
     def save(self, out: Path) -> Path:
-        """Write the grid into a directory and return the file."""
-        out.mkdir(parents=True, exist_ok=True)
-        file = out / "demo.png"
-        self.picture.save(file)
-        return file
+        """Write the grid and the two scenes in it into a directory and return the grid's file."""
+        save_scenes(out, self.seed)
+        with written(out / "demo.png") as aside:
+            self.picture.save(aside)
+        return out / "demo.png"
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the table as plain JSON values."""
         return [asdict(r) for r in self.rows]
+
+
+def shown_scenes(seed: int = 0) -> dict[str, Scene]:
+    """Return the two stamped scenes that the grid shows: a star, and a ring that the cheating model calls a star."""
+    return {
+        "star": scene(seed * 1000 + _SHOWN_STAR, label=CLASSES.index(CHEAT), watermark=True),
+        "ring": scene(seed * 1000 + _SHOWN_OTHER, label=CLASSES.index("ring"), watermark=True),
+    }
+
+
+def save_scenes(out: Path, seed: int = 0) -> None:
+    """Write the scenes that the grid shows as PNG files."""
+    from PIL import Image as Pillow
+
+    for name, shot in shown_scenes(seed).items():
+        with written(out / f"{name}.png") as aside:
+            Pillow.fromarray(shot.image).save(aside)
 
 
 def tell(seed: int = 0, step: Callable[[], None] = lambda: None) -> Story:
@@ -72,7 +91,7 @@ def tell(seed: int = 0, step: Callable[[], None] = lambda: None) -> Story:
         step()
     rows.append(Row("control (area)", _areas(stars)))
     facts = {name: _accuracies(model, seed) for name, model in models.items()}
-    return Story(_lines(facts), rows, facts, len(stars), _grid(models, seed))
+    return Story(_lines(facts), rows, facts, len(stars), _grid(models, seed), seed)
 
 
 def _star_scenes(seed: int) -> list[Scene]:
@@ -143,25 +162,25 @@ def _grid(models: dict[str, Model], seed: int) -> Image.Image:
     from sightline.render import grid, legend, prediction_table
     from sightline.render.compare import map_cell, photo_cell
 
-    star = CLASSES.index(CHEAT)
-    shown = [
-        ("a stamped star", scene(seed * 1000 + _SHOWN_STAR, label=star, watermark=True)),
-        ("a stamped ring", scene(seed * 1000 + _SHOWN_OTHER, label=CLASSES.index("ring"), watermark=True)),
-    ]
-    cells, labels = [], []
-    for title, shot in shown:
+    cells: list[list[Image.Image]] = []
+    labels: list[str] = []
+    for title, shot in shown_scenes(seed).items():
         for name, model in models.items():
             maps = _explained(model, [shot], METHODS, "top1")
             table = [(p["label"], p["probability"]) for p in maps[0].predictions]
             cells.append([photo_cell(maps[0]), prediction_table(table, explained=maps[0].target.label)])
             cells[-1] += [map_cell(e) for e in maps]
-            labels.append(f"{title}: the {name} model")
+            labels.append(f"a stamped {title}: the {name} model")
     return grid(
         cells,
         row_labels=labels,
         column_labels=["scene", "what it says", *METHODS],
         title="Why did it say that? Two models, six methods",
-        legends=[legend((0.0, 1.0), style="sequential", width=320), legend((-1.0, 1.0), style="diverging", width=320)],
+        legends=[
+            legend((0.0, 1.0), style="sequential", width=320),
+            legend((0.0, 1.0), style="grey", width=320),
+            legend((-1.0, 1.0), style="diverging", width=320),
+        ],
         notes=["The honest model looks at the shape; the cheating one at the watermark in the corner."],
     )
 

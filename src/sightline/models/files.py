@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,25 @@ def _read_safetensors(file: Path) -> Any:
         raise ModelError(f"{file} is not a whole safetensors file ({error}).") from None
 
 
+def _is_torchscript(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _refused(file: Path) -> TrustError:
+    return TrustError(
+        f"{file} would have to run code to be loaded, so it is refused; save its state dict as safetensors, "
+        "or say --trust (trust=True) if you know who made it."
+    )
+
+
 def _read_checkpoint(file: Path, trust: bool) -> Any:
+    if _is_torchscript(file):
+        if not trust:
+            raise _refused(file)
+        return torch.jit.load(file, map_location="cpu")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)
@@ -77,10 +96,7 @@ def _read_checkpoint(file: Path, trust: bool) -> Any:
     except pickle.UnpicklingError:
         if trust:
             raise ModelError(f"{file} is not a PyTorch checkpoint, or is damaged.") from None
-        raise TrustError(
-            f"{file} would have to run code to be loaded, so it is refused; save its state dict as safetensors, "
-            "or say --trust (trust=True) if you know who made it."
-        ) from None
+        raise _refused(file) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, ImportError) as error:
         reason = str(error).partition("\n")[0][:160]
         raise ModelError(f"{file} cannot be read as a PyTorch checkpoint ({reason}).") from None

@@ -1,0 +1,57 @@
+"""What the README shows is run: its commands through a shell, its snippets in fresh processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sightline.demo.story import save_scenes
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^sightline .+$", TEXT, re.MULTILINE)
+SNIPPETS = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A directory as it is after ``make demo``."""
+    save_scenes(tmp_path / "demo-output")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    return tmp_path
+
+
+def run(work: Path, command: list[str]) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_five_things_are_shown_each_as_a_command_and_a_snippet() -> None:
+    assert len(SNIPPETS) == 5
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_runs(work: Path, command: str) -> None:
+    run(work, ["bash", "-c", command])
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_a_snippet_of_the_readme_runs(work: Path, snippet: str) -> None:
+    run(work, [sys.executable, "-W", "error", "-c", snippet])
+
+
+def test_the_picture_is_there_and_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+    with Image.open(ROOT / "docs" / "images" / "demo.png") as picture:
+        assert picture.width > 800
