@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,7 @@ class Prediction(dict[str, Any]):
     """One predicted class: {"index", "label", "id", "logit", "probability"}."""
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A box around a hot region, in pixels of the original: left, top, right, bottom (exclusive), and its mass."""
 
     xmin: int

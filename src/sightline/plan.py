@@ -1,0 +1,105 @@
+"""What a call asks for, checked once before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import LayerError, ParameterError
+from sightline.forward import Precision, named_layers
+from sightline.methods import Method, find_methods, resolve_parameters
+from sightline.models.model import Model
+from sightline.recording import Options
+from sightline.targets import Contrast, Output, PerImage, Target
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The model, the methods with their parameters, the targets and layers, and how passes are made."""
+
+    model: Model
+    methods: Sequence[Method]
+    parameters: Mapping[str, Mapping[str, Any]]
+    targets: Sequence[Target]
+    layers: tuple[str, ...]
+    options: Options
+    check: bool
+
+    def layers_for(self, x: Tensor) -> tuple[str, ...]:
+        """Return the layers that CAMs read: those that were named, or the traced default."""
+        return self.layers or (self.model.default_layer(x),)
+
+
+def make_plan(
+    model: Model,
+    method: str | Sequence[str],
+    target: Target | Sequence[Target],
+    *,
+    contrast: Target | None,
+    layer: Any,
+    output: Output,
+    precision: Precision | torch.dtype,
+    seed: int,
+    check: bool,
+    chunk: int | None,
+    parameters: Mapping[str, Any],
+    tick: Callable[[int], None] | None,
+) -> Plan:
+    """Check what was asked for and return it as a plan.
+
+    Raises ParameterError, LayerError, or ModelError where the weights are broken.
+    """
+    methods = find_methods(method)
+    exact: Precision = _one_of("precision", str(precision).removeprefix("torch."), Precision)
+    said: Output = _one_of("output", output, Output)
+    plan = Plan(
+        model=model.in_precision(exact),
+        methods=methods,
+        parameters=resolve_parameters(methods, parameters),
+        targets=_targets(target, contrast),
+        layers=_layer_names(model, layer),
+        options=Options(output=said, precision=exact, seed=seed, chunk=chunk, tick=tick),
+        check=check,
+    )
+    if check:
+        plan.model.check_weights()
+    return plan
+
+
+def _one_of(name: str, value: Any, choices: Any) -> Any:
+    if value not in choices.__args__:
+        raise ParameterError(f"{name}={value!r}: wanted one of {', '.join(choices.__args__)}.")
+    return value
+
+
+def _targets(target: Target | Sequence[Target], contrast: Target | None) -> list[Target]:
+    listed: list[Target] = list(target) if isinstance(target, (list, tuple)) else [_per_image(target)]
+    if not listed:
+        raise ParameterError("target=[]: wanted at least one target.")
+    return listed if contrast is None else [Contrast(t, contrast) for t in listed]
+
+
+def _per_image(target: Any) -> Target:
+    """Read a tensor or array of indices as one target for each image."""
+    if not isinstance(target, (Tensor, np.ndarray)):
+        return target  # type: ignore[no-any-return]
+    return PerImage(tuple(int(t) for t in np.asarray(target).reshape(-1).tolist()))
+
+
+def _layer_names(model: Model, layer: Any) -> tuple[str, ...]:
+    listed = () if layer is None else (layer,) if isinstance(layer, (str, nn.Module)) else tuple(layer)
+    return tuple(_name_of(model, one) if isinstance(one, nn.Module) else one for one in listed)
+
+
+def _name_of(model: Model, wanted: nn.Module) -> str:
+    for name, layer in named_layers(model.module).items():
+        if layer is wanted:
+            return name
+    raise LayerError(f"the {type(wanted).__name__} given as a layer is not part of {model.name}.")

@@ -1,0 +1,140 @@
+"""From an attribution and its recording to the frozen result."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.explanation import Explanation, Prediction
+from sightline.forward import Forward
+from sightline.methods import Method
+from sightline.models.model import Model
+from sightline.plan import Plan
+from sightline.recording import Recording
+from sightline.samples import Sample
+from sightline.targets import probabilities
+
+__all__ = ["explanation_of", "predictions_of"]
+
+_TOP = 5
+_GAP = 0.05
+
+
+def explanation_of(
+    plan: Plan, view: Recording, method: Method, attribution: Tensor, row: int, sample: Sample
+) -> Explanation:
+    """Freeze one row of a batch's attribution into a result."""
+    values = attribution[row].detach().cpu().float().numpy().copy()
+    completeness = view.reports.get("completeness")
+    error = view.reports.get("standard_error")
+    parameters = dict(plan.parameters[method.name])
+    uses_layer = "layer" in method.reads
+    found = Explanation(
+        attribution=values,
+        method=method.name,
+        target=view.goal.names[row],
+        score=float(view.scores[row]),
+        parameters=parameters,
+        predictions=predictions_of(view.shared.forward, plan.model, row),
+        input_size=tuple(sample.x.shape[1:]),
+        style=_style(method, values, parameters),
+        per_channel="reduction" in method.parameters,
+        layer="+".join(plan.layers_for(view.x)) if uses_layer else None,
+        image=sample.pixels,
+        geometry=sample.geometry,
+        coverage=view.coverages[0] if view.coverages else None,
+        completeness=completeness[row] if completeness else None,
+        standard_error=float(error[row].abs().mean()) if error is not None else None,
+        precision=_precision(plan),
+        provenance=_provenance(plan, sample),
+    )
+    return replace(found, notes=_notes(found)) if plan.check else found
+
+
+def _precision(plan: Plan) -> str:
+    asked = plan.options.precision
+    return asked if asked in ("bfloat16", "float16") else str(plan.model.dtype).removeprefix("torch.")
+
+
+def _style(method: Method, values: np.ndarray, parameters: Mapping[str, Any]) -> Any:
+    """Draw what is signed with a diverging map, whatever the method's usual style."""
+    signed = bool((values < 0).any())
+    reduction = parameters.get("reduction")
+    if reduction in ("max-abs", "sum-abs", "l2"):
+        return "grey" if method.style == "diverging" else method.style
+    return "diverging" if signed else ("sequential" if method.style == "grey" else method.style)
+
+
+def _notes(e: Explanation) -> tuple[str, ...]:
+    notes = []
+    if not e.attribution.any():
+        notes.append("the map is zero everywhere: nothing here speaks for this target by this method")
+    if e.completeness is not None and e.completeness.gap > _GAP:
+        notes.append(f"incomplete: the sum is {e.completeness.gap:.0%} off f(x) - f(baseline); take more steps")
+    if e.coverage is not None and e.coverage.unchanged:
+        kept = ", ".join(
+            f"{n} {name.removesuffix('0').removesuffix('Backward')}" for name, n in e.coverage.unchanged.items()
+        )
+        notes.append(f"{e.coverage.changed} ReLUs changed; left as they are: {kept}")
+    if e.coverage is not None and e.coverage.unseen:
+        notes.append(f"could not see into: {', '.join(e.coverage.unseen)}")
+    return tuple(notes)
+
+
+def predictions_of(forward: Forward, model: Model, row: int) -> list[Prediction]:
+    """Return one row's best classes, best first, with logit and probability."""
+    logits, chances = _scores_of_classes(forward, row)
+    best = chances.topk(min(_TOP, len(chances))).indices.tolist()
+    return [
+        Prediction(
+            index=i,
+            label=model.labels.name(i),
+            id=model.labels.id(i),
+            logit=float(logits[i]),
+            probability=float(chances[i]),
+        )
+        for i in best
+    ]
+
+
+def _scores_of_classes(forward: Forward, row: int) -> tuple[Tensor, Tensor]:
+    chances = probabilities(forward)[row].cpu()
+    logits = forward.logits.detach().float()[row].cpu()
+    logits = logits.flatten(1).mean(1) if logits.ndim > 1 else logits
+    if len(chances) == 1:  # one output has two sides
+        return torch.cat((-logits, logits)), torch.cat((1 - chances, chances))
+    return logits, chances
+
+
+@cache
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {
+        "sightline": version("sightline"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _provenance(plan: Plan, sample: Sample) -> dict[str, Any]:
+    model = plan.model
+    return {
+        "model": model.name,
+        "weights": model.weights,
+        "weights_hash": model.weights_hash,
+        "preprocessing": model.preprocessing.describe() if sample.geometry is not None else "given as a tensor",
+        "image": sample.name,
+        "image_hash": sample.hash,
+        "output": plan.options.output,
+        "seed": plan.options.seed,
+        "device": str(model.device),
+        "versions": _versions(),
+    }
