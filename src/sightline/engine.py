@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import InputError, ModelError, RefusedError
+from sightline.errors import InputError, LayerError, ModelError, RefusedError
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward, Precision, run_forward
+from sightline.goals import Goal, resolve
 from sightline.heatmap import fuse_maps
 from sightline.methods import Method
 from sightline.models.load import load
@@ -22,7 +23,7 @@ from sightline.points import noisy
 from sightline.recording import Recording, record
 from sightline.results import explanation_of, predictions_of
 from sightline.samples import Failure, Sample, batches, samples
-from sightline.targets import Goal, Output, Target, layers_of, part_of, resolve
+from sightline.targets import Output, Target, layers_of, part_of
 
 __all__ = ["Failure", "explain", "explanations", "predict"]
 
@@ -141,6 +142,8 @@ def _explain_batch(
     started = time.perf_counter()
     try:
         recording = _open(plan, batch)
+    except LayerError:
+        raise  # the call names a layer that no image can make right
     except ModelError as error:
         if len(batch) == 1:
             fail(Failure(batch[0].given, None, error))
@@ -161,12 +164,20 @@ def _explain_batch(
 def _open(plan: Plan, batch: list[Sample]) -> Recording:
     x = torch.stack([s.x for s in batch])
     reads = {r for m in plan.methods for r in m.reads}
-    layers = plan.layers_for(x) if "layer" in reads else ()
+    layers = _layers_if_any(plan, x) if "layer" in reads else ()
     tapped = (*layers, *(name for t in plan.targets for name in layers_of(t)))
     options = replace(plan.options, layers=tapped, from_input="input" in reads)
     rec = record(plan.model, x, options)
     _refuse_other_labels(plan.model, rec.shared.forward)
     return replace(rec, layer=layers[0] if layers else None)
+
+
+def _layers_if_any(plan: Plan, x: Tensor) -> tuple[str, ...]:
+    """Return the layers to tap; where a model has none for CAMs, each CAM says so by itself later."""
+    try:
+        return plan.layers_for(x)
+    except LayerError:
+        return ()
 
 
 def _refuse_other_labels(model: Model, forward: Forward) -> None:
@@ -179,7 +190,7 @@ def _refuse_other_labels(model: Model, forward: Forward) -> None:
 
 
 def _goals(plan: Plan, rec: Recording, batch: list[Sample]) -> list[Goal]:
-    images = slice(batch[0].number, batch[-1].number + 1)
+    images = [sample.number for sample in batch]
     forward = rec.shared.forward
     return [
         goal

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from sightline.errors import LayerError, ModelError, RefusedError
 from sightline.forward import Forward, Precision, run_forward
+from sightline.goals import Goal, resolve
 from sightline.graph import RULES, Coverage, applied, find_nodes
 from sightline.models.layouts import Layout, find_layout, to_spatial
 from sightline.models.model import Model
 from sightline.models.session import undisturbed
-from sightline.targets import Goal, Output, Target, layers_of, resolve
+from sightline.targets import Output, Target, layers_of
 
 __all__ = ["Completeness", "Recording", "record"]
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward
+from sightline.goals import probabilities
 from sightline.methods import Method
 from sightline.models.model import Model
 from sightline.plan import Plan
 from sightline.recording import Recording
 from sightline.samples import Sample
-from sightline.targets import probabilities
 
 __all__ = ["explanation_of", "predictions_of"]
 
