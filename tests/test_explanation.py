@@ -193,10 +193,10 @@ def test_what_is_no_image_is_refused_in_one_line(honest: sightline.Model, images
 
 
 def test_several_layers_are_fused(honest: sightline.Model) -> None:
-    layers = ["features.relu4", "features.relu6"]
+    layers = ["features.relu4", "features.relu5"]
     for fuse in ("mean", "max", "product"):
         e = sightline.explain(honest, scene(1).image, layer=layers, fuse=fuse)
-        assert e.layer == "features.relu4+features.relu6"
+        assert e.layer == "features.relu4+features.relu5"
         assert 0 < e.attribution.max() <= 1
 
 

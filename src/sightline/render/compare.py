@@ -88,7 +88,7 @@ def _picture(
     cells = {(name, e.target.label, e.method): map_cell(e, opacity, colormap) for name, e in found}
     reasons = {(name, m): f"refused: {error}" for name, m, error in refused}
     first = {(name, label): e for name, e in reversed(found) for label in [e.target.label]}
-    several = len({name for name, _ in rows}) > 1
+    short = _short_names(found)
     body = [
         [
             photo_cell(first[row]),
@@ -99,15 +99,23 @@ def _picture(
     ]
     return grid(
         body,
-        row_labels=[f"{name}: {label}" if several else label for name, label in rows],
+        row_labels=[f"{short[name]}: {label}" if len(short) > 1 else label for name, label in rows],
         column_labels=["photo", "predictions", *methods],
-        title=_title(found),
+        title=_title(found, short),
         legends=_legends([e for _, e in found], colormap),
     )
 
 
-def _title(found: Sequence[tuple[str, Explanation]]) -> str:
-    models = " · ".join(dict.fromkeys(f"{name} ({e.provenance.get('weights')})" for name, e in found))
+def _short_names(found: Sequence[tuple[str, Explanation]]) -> dict[str, str]:
+    """Name each model without its files' directories; models of one name are told apart by their weights."""
+    names = {given: str(e.provenance.get("model")) for given, e in found}
+    weights = {given: str(e.provenance.get("weights")) for given, e in found}
+    twice = {n for n in names.values() if list(names.values()).count(n) > 1}
+    return {given: f"{name} {weights[given]}" if name in twice else name for given, name in names.items()}
+
+
+def _title(found: Sequence[tuple[str, Explanation]], short: Mapping[str, str]) -> str:
+    models = " · ".join(dict.fromkeys(f"{short[name]} ({e.provenance.get('weights')})" for name, e in found))
     image = found[0][1].provenance.get("image")
     return f"{image} · {models}" if image else models
 
