@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from sightline.errors import InputError, ParameterError
-from sightline.images import Picture
+from sightline.errors import ImageError, InputError, ParameterError
+from sightline.images import MAX_PIXELS, Picture
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["Geometry", "Preprocessing", "prepare", "restore"]
 
@@ -25,6 +28,9 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+_SMALLEST = 1e-30  # of a divisor, so that it is not 0 in float32 either
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,20 @@ class Preprocessing:
             ("interpolation", self.interpolation, _FILTERS),
             ("fit", self.fit, ("crop", "squash", "pad")),
         ):
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise ParameterError(f"preprocessing: {name}={value!r}; wanted one of {', '.join(known)}.")
-        if len(self.mean) != len(self.std) or not self.mean or 0 in self.std or not self.scale:
+        for name, found in (
+            ("resize", _checked_size("resize", self.resize)),
+            ("crop", _checked_size("crop", self.crop)),
+            ("mean", _checked_numbers("mean", self.mean)),
+            ("std", _checked_numbers("std", self.std)),
+            ("scale", _checked_numbers("scale", (self.scale,))[0]),
+        ):
+            object.__setattr__(self, name, found)
+        if len(self.mean) != len(self.std) or min(*self.std, self.scale) < _SMALLEST:
             raise ParameterError(
-                f"preprocessing: mean {self.mean} and std {self.std} must have one number a channel, "
-                "std and scale not 0."
+                f"preprocessing: mean {self.mean}, std {self.std}, scale {self.scale:g}; wanted one mean and one std a "
+                "channel, std and scale above 0."
             )
 
     @property
@@ -94,8 +108,34 @@ class Preprocessing:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Preprocessing:
         """Read what `to_dict` wrote."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Preprocessing(**values)
+        known = [f.name for f in fields(Preprocessing)]
+        for name in data:
+            if name not in known:
+                raise ParameterError(f"preprocessing: {name!r} is unknown; wanted {', '.join(known)}.")
+        return Preprocessing(**data)
+
+
+def _checked_size(name: str, value: Any) -> int | Size | None:
+    """Return a size as an int or a pair of them; one number in a list is that number, as in torchvision's presets."""
+    if value is None:
+        return None
+    given = value if isinstance(value, (tuple, list)) else (value,)
+    whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v > 0 for v in given)
+    if not whole or len(given) not in (1, 2):
+        raise ParameterError(
+            f"preprocessing: {name}={value!r}; wanted a whole number above 0, (height, width) or None."
+        )
+    return int(given[0]) if len(given) == 1 else (int(given[0]), int(given[1]))
+
+
+def _checked_numbers(name: str, value: Any) -> tuple[float, ...]:
+    try:
+        found = tuple(float(v) for v in value)
+    except (TypeError, ValueError):
+        found = ()
+    if not found or not np.isfinite(found).all():
+        raise ParameterError(f"preprocessing: {name}={value!r}; wanted finite numbers, one a channel.")
+    return found
 
 
 def _pair(size: int | Size) -> Size:
@@ -118,27 +158,43 @@ class Geometry:
     offset: Size
     tensor: Size
 
+    def __post_init__(self) -> None:
+        if min(*self.original, *self.resized, *self.tensor) < 1:
+            raise InputError(f"{self}; wanted heights and widths above 0.")
+
     @staticmethod
     def identity(size: Size) -> Geometry:
         """Return the geometry of an input that is the original."""
         return Geometry(size, size, (0, 0), size)
 
     def to_original(self, values: np.ndarray) -> np.ndarray:
-        """Bring (..., h, w) of the input onto the original (..., H, W), bilinear; NaN where the window ends."""
-        rows = self._original_centres(0)
-        columns = self._original_centres(1)
-        found = _sample(values, rows, columns)
-        return _hidden(found, self._inside(rows, 0), self._inside(columns, 1))
+        """Bring maps (..., h, w) of the input onto the original: (..., H, W) float32, NaN where it was cut off.
+
+        The original pixel (y + 1/2) is read at (y + 1/2) h / H - top, bilinearly; where the original has fewer pixels
+        than the input, by a triangle wide enough to count every input pixel. NaN counts as unknown.
+        Raises InputError for another shape.
+        """
+        _check_shape(values, self.tensor, "the input")
+        found = _resampled(values, *(self._onto_original(axis) for axis in (0, 1)))
+        found[..., ~self.seen()] = np.nan
+        return found
 
     def to_tensor(self, values: np.ndarray) -> np.ndarray:
-        """Bring (..., H, W) of the original onto the input (..., h, w), bilinear; NaN where the input is padding."""
-        rows, columns = self._tensor_centres(0), self._tensor_centres(1)
-        inside = [(c >= -0.5) & (c <= n - 0.5) for c, n in zip((rows, columns), self.original, strict=True)]
-        return _hidden(_sample(values, rows, columns), *inside)
+        """Bring maps (..., H, W) of the original onto the input: (..., h, w) float32, NaN where it is padding.
+
+        As `to_original`, the other way: a thin or small region of a large original keeps its share of a pixel.
+        Raises InputError for another shape.
+        """
+        _check_shape(values, self.original, "the original")
+        found = _resampled(values, *(self._onto_tensor(axis) for axis in (0, 1)))
+        found[..., ~self.filled()] = np.nan
+        return found
 
     def seen(self) -> np.ndarray:
-        """Return where the model saw the original: bool (H, W)."""
-        return np.asarray(np.outer(*(self._inside(self._original_centres(a), a) for a in (0, 1))))
+        """Return where the model saw the original: bool (H, W), True where a pixel's centre is in the window."""
+        centres = (self._original_centres(axis) for axis in (0, 1))
+        rows, columns = ((c >= 0) & (c < size) for c, size in zip(centres, self.tensor, strict=True))
+        return np.logical_and.outer(rows, columns)
 
     def box_to_tensor(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         """Bring a box (left, top, right, bottom) of the original to the input's pixels."""
@@ -162,43 +218,73 @@ class Geometry:
     def _scales(self) -> tuple[float, float]:
         return self.resized[0] / self.original[0], self.resized[1] / self.original[1]
 
+    def _visible(self, axis: int) -> tuple[int, int]:
+        """Return the first and the end of what the window shows of the resized picture."""
+        start, end = self.offset[axis], self.offset[axis] + self.tensor[axis]
+        return max(0, start), min(self.resized[axis], end)
+
+    def filled(self) -> np.ndarray:
+        """Return where the input shows the picture and not padding: bool (h, w)."""
+        filled = np.zeros(self.tensor, bool)
+        rows, columns = (slice(*np.subtract(self._visible(a), self.offset[a])) for a in (0, 1))
+        filled[rows, columns] = True
+        return filled
+
     def _original_centres(self, axis: int) -> np.ndarray:
-        """Return where the original's pixel centres lie in the input, in its pixels."""
-        scale = self._scales()[axis]
-        return np.asarray((np.arange(self.original[axis]) + 0.5) * scale - self.offset[axis] - 0.5)
+        centres = (np.arange(self.original[axis]) + 0.5) * self.resized[axis] / self.original[axis]
+        return np.asarray(centres - self.offset[axis])
 
-    def _tensor_centres(self, axis: int) -> np.ndarray:
-        """Return where the input's pixel centres lie in the original, in its pixels."""
-        scale = self._scales()[axis]
-        return np.asarray((np.arange(self.tensor[axis]) + 0.5 + self.offset[axis]) / scale - 0.5)
+    def _onto_original(self, axis: int) -> csr_array:
+        # Held within what is shown of the picture: padding says nothing about its edge.
+        low, high = np.subtract(self._visible(axis), self.offset[axis])
+        return _weights(self._original_centres(axis), self._scales()[axis], (low, high), self.tensor[axis])
 
-    def _inside(self, centres: np.ndarray, axis: int) -> np.ndarray:
-        return np.asarray((centres >= -0.5) & (centres <= self.tensor[axis] - 0.5))
-
-
-def _sample(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Interpolate (..., h, w) linearly at rows and columns, held at the border: (..., R, C) float32."""
-    wide = np.asarray(values, dtype=np.float32)
-    if wide.ndim < 2:
-        raise InputError(f"a map of shape {wide.shape} came; wanted (..., height, width).")
-    wide = _along(wide, rows, -2)
-    return _along(wide, columns, -1)
+    def _onto_tensor(self, axis: int) -> csr_array:
+        size, resized = self.original[axis], self.resized[axis]
+        centres = (np.arange(self.tensor[axis]) + 0.5 + self.offset[axis]) * size / resized
+        return _weights(centres, size / resized, (0, size), size)
 
 
-def _along(values: np.ndarray, centres: np.ndarray, axis: int) -> np.ndarray:
-    last = values.shape[axis] - 1
-    clipped = centres.clip(0, last)
-    low = np.floor(clipped).astype(int)
-    high = np.minimum(low + 1, last)
-    shape = (-1, 1) if axis == -2 else (-1,)
-    share = (clipped - low).astype(np.float32).reshape(shape)
-    return np.asarray(values.take(low, axis) * (1 - share) + values.take(high, axis) * share)
+def _check_shape(values: np.ndarray, size: Size, name: str) -> None:
+    shape = np.shape(values)
+    if shape[-2:] != size:
+        wanted = f"(..., {size[0]}, {size[1]})"
+        raise InputError(f"a map of shape {shape} came; {name} is {size[0]}x{size[1]}: wanted {wanted}.")
 
 
-def _hidden(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    values[..., ~rows, :] = np.nan
-    values[..., :, ~columns] = np.nan
-    return values
+def _weights(centres: np.ndarray, step: float, span: tuple[int, int], size: int) -> csr_array:
+    """Return linear weights (len(centres), size) over the pixels of ``span``, each row's sum 1.
+
+    A triangle around each centre, as wide as ``step`` where that is over 1: the antialiasing of Pillow's resize.
+    """
+    from scipy.sparse import csr_array
+
+    (low, high), reach = span, max(1.0, step)
+    held = np.clip(centres, low + 0.5, high - 0.5)[:, None]
+    taps = np.ceil(held - reach - 0.5).astype(np.int64) + np.arange(int(2 * reach) + 2)
+    share = np.maximum(0, 1 - np.abs(taps + 0.5 - held) / reach)
+    share[(taps < low) | (taps >= high)] = 0
+    share /= share.sum(axis=1, keepdims=True)
+    rows, columns = np.nonzero(share)
+    weights = share[rows, columns].astype(np.float32), (rows, taps[rows, columns])
+    return csr_array(weights, shape=(len(centres), size))
+
+
+def _resampled(values: np.ndarray, down: csr_array, across: csr_array) -> np.ndarray:
+    given = np.asarray(values, np.float32)
+    unknown = np.isnan(given)
+    if not unknown.any():
+        return _applied(given, down, across)
+    share = _applied((~unknown).astype(np.float32), down, across)
+    found = _applied(np.where(unknown, np.float32(0), given), down, across)
+    return np.asarray(np.divide(found, share, out=np.full_like(found, np.nan), where=share >= 0.5))
+
+
+def _applied(values: np.ndarray, down: csr_array, across: csr_array) -> np.ndarray:
+    found = np.empty((*values.shape[:-2], down.shape[0], across.shape[0]), np.float32)
+    for index in np.ndindex(values.shape[:-2]):
+        found[index] = down @ (across @ values[index].T).T
+    return found
 
 
 def prepare(picture: Picture, how: Preprocessing, *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Geometry]:
@@ -206,31 +292,37 @@ def prepare(picture: Picture, how: Preprocessing, *, dtype: torch.dtype = torch.
 
     With ``fit="crop"`` this is, to the bit, what torchvision's presets do to a PIL image.
     """
-    resized, geometry = _placement(picture.size, how)
-    pixels = _resized(picture.pixels, resized, how)
-    values = torch.from_numpy(_window(pixels, geometry).copy()).permute(2, 0, 1).to(dtype) / how.scale
+    have = 1 if picture.pixels.ndim == 2 else picture.pixels.shape[2]
+    if have != how.channels:
+        raise InputError(
+            f"the picture has {have} channels and the model takes {how.channels}; read it with channels={how.channels}."
+        )
+    geometry = _placement(picture.size, how)
+    pixels = _window(_resized(picture.pixels, geometry.resized, how), geometry)
+    values = torch.from_numpy(pixels).permute(2, 0, 1).to(dtype) / how.scale
     mean, std = (torch.tensor(v, dtype=dtype).reshape(-1, 1, 1) for v in (how.mean, how.std))
-    if len(values) != how.channels:
-        raise InputError(f"the picture has {len(values)} channels; the model takes {how.channels}.")
     normalised = (values - mean) / std
     if how.fit == "pad":
-        normalised[:, ~_filled(geometry)] = 0
+        normalised[:, ~geometry.filled()] = 0
     return normalised, geometry
 
 
-def _placement(size: Size, how: Preprocessing) -> tuple[Size, Geometry]:
-    target = how._target()
+def _placement(size: Size, how: Preprocessing) -> Geometry:
+    target = how._target() or size
     if how.fit == "squash":
-        goal = target or size
-        return goal, Geometry(size, goal, (0, 0), goal)
+        return Geometry(size, target, (0, 0), target)
     if how.fit == "pad":
-        goal = target or size
-        factor = min(goal[0] / size[0], goal[1] / size[1])
+        factor = min(target[0] / size[0], target[1] / size[1])
         inner = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
-        return inner, Geometry(size, inner, _centred(inner, goal), goal)
+        return Geometry(size, inner, _centred(inner, target), target)
     resized = _short_side(size, how.resize)
-    goal = _pair(how.crop) if how.crop is not None else resized
-    return resized, Geometry(size, resized, _centred(resized, goal), goal)
+    if resized[0] * resized[1] > max(MAX_PIXELS, size[0] * size[1]):
+        raise ImageError(
+            f"the picture of {_text(size)} would become {_text(resized)} by resizing its short side to {how.resize}; "
+            "cut it, or give fit='squash' or fit='pad'."
+        )
+    goal = resized if how.crop is None else _pair(how.crop)
+    return Geometry(size, resized, _centred(resized, goal), goal)
 
 
 def _short_side(size: Size, resize: int | Size | None) -> Size:
@@ -278,15 +370,11 @@ def _window(pixels: np.ndarray, geometry: Geometry) -> np.ndarray:
     return out
 
 
-def _filled(geometry: Geometry) -> np.ndarray:
-    (top, left), (height, width), (h, w) = geometry.offset, geometry.tensor, geometry.resized
-    rows, columns = np.arange(height) + top, np.arange(width) + left
-    return np.asarray(np.outer((rows >= 0) & (rows < h), (columns >= 0) & (columns < w)))
-
-
 def restore(tensor: Tensor, how: Preprocessing) -> np.ndarray:
     """Return the picture that an input (C, h, w) shows, for display: uint8 (h, w, C), or (h, w) of one channel."""
     values = tensor.detach().cpu().float()
+    if values.ndim != 3 or len(values) != how.channels:
+        raise InputError(f"a tensor of shape {tuple(values.shape)} came; wanted ({how.channels}, height, width).")
     mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (how.mean, how.std))
     pixels = ((values * std + mean) * how.scale).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels

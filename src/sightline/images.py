@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import itertools
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from sightline.errors import ImageError
+from sightline.errors import ImageError, suggest
 
 __all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image"]
 
@@ -24,16 +25,26 @@ MAX_PIXELS = 179_000_000
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")
-_OPENING = threading.Lock()
+_WANTED = "wanted JPEG, PNG, WebP, BMP, GIF, TIFF or HEIC"
+# Not whatever Pillow can open: EPS, for one, would start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
+_HEIF = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+_STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WebP", b"II*\0": "TIFF"} | {
+    b"MM\0*": "TIFF",
+    b"BM": "BMP",
+}
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_DENIED = "cannot be read: permission denied; change its rights, or copy it to where you may read it."
+_LISTED = 5000
+_DECODING = threading.Lock()
 _TURNS = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
-    3: (Image.Transpose.ROTATE_180,),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
-    5: (Image.Transpose.TRANSPOSE,),
-    6: (Image.Transpose.ROTATE_270,),
-    7: (Image.Transpose.TRANSVERSE,),
-    8: (Image.Transpose.ROTATE_90,),
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -54,18 +65,19 @@ class Picture:
 def read_image(source: Any, *, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode a file, PIL image or array (H, W, C) into 8-bit pixels of the wanted number of channels.
 
-    EXIF orientation is applied and then forgotten; transparency lies on white. 16-bit greys are divided by 257.
+    EXIF orientation is applied and then forgotten; transparency lies on white. 16-bit greys are divided by 257;
+    32-bit ones are read as 0 to 1 (floats only), 0 to 255 or 0 to 65535, whichever holds all of the picture first.
+    The pixels are read-only and never share memory with the source, which stays as it was.
     Raises ImageError, in one line, for whatever cannot be read as it should.
     """
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        return _picture(_decode_file(path, str(source), channels, max_pixels), path.name)
+        path = Path(os.fsdecode(source))
+        return _picture(_from_file(path, _shown(os.fsdecode(source)), channels, max_pixels), _shown(path.name))
     if isinstance(source, Image.Image):
-        name = Path(getattr(source, "filename", "") or "").name or None
-        _check_pixels(source.size, max_pixels, name or "the image")
-        return _picture(_decoded(source, channels, name or "the image"), name)
+        name = _shown(Path(os.fsdecode(getattr(source, "filename", "") or "")).name)
+        return _picture(_from_pil(source, name or "the image", channels, max_pixels), name or None)
     if isinstance(source, np.ndarray):
-        return _picture(_from_array(source, channels, max_pixels), None)
+        return _picture(_from_array(np.asarray(source), channels, max_pixels), None)
     raise ImageError(
         f"a {type(source).__name__} came as an image; wanted a path, a PIL image, an array (H, W, C) or a preprocessed "
         "tensor (N, C, H, W)."
@@ -73,86 +85,151 @@ def read_image(source: Any, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
 
 
 def _picture(pixels: np.ndarray, name: str | None) -> Picture:
-    pixels = np.ascontiguousarray(pixels)
+    pixels = np.array(pixels, order="C")  # a copy: the caller's own array must stay writeable
     digest = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:16]
     pixels.flags.writeable = False
     return Picture(pixels, name, digest)
 
 
-def _decode_file(path: Path, said: str, channels: int, max_pixels: int) -> np.ndarray:
+def _shown(name: str) -> str:
+    """Return a file's name fit for one line of a terminal."""
+    plain = "".join(c if c.isprintable() else "?" for c in name)
+    return plain if len(plain) <= 300 else f"...{plain[-297:]}"
+
+
+def _from_file(path: Path, said: str, channels: int, max_pixels: int) -> np.ndarray:
+    if not said:
+        raise ImageError("an empty path came as an image; wanted the path of a file.")
     _check_file(path, said)
-    with _opened(path, said) as image:
+    _check_channels(channels, said)
+    with _safely(said), path.open("rb") as stream, _opened(stream, said) as image:
         _check_pixels(image.size, max_pixels, said)
         return _decoded(image, channels, said)
 
 
+def _from_pil(image: Image.Image, said: str, channels: int, max_pixels: int) -> np.ndarray:
+    _check_channels(channels, said)
+    _check_pixels(image.size, max_pixels, said)
+    with _safely(said):
+        return _decoded(image, channels, said)
+
+
 def _check_file(path: Path, said: str) -> None:
-    if path.is_dir():
+    found = _stat(path, said)
+    kind = stat.S_IFMT(found.st_mode)
+    if kind == stat.S_IFDIR:
         raise ImageError(f"{said} is a directory; give the image files in it, as {said.rstrip('/')}/*.jpg.")
-    if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, siblings, n=2)
-        hint = f" Did you mean {' or '.join(close)}?" if close else " Check the path."
-        raise ImageError(f"{said} does not exist.{hint}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ImageError(f"{said} is empty (0 bytes); it may not have been copied fully.")
+    if kind != stat.S_IFREG:
+        raise ImageError(f"{said} is {_KINDS.get(kind, 'no regular file')}; wanted a file: save the image to one.")
+    if not found.st_size:
+        raise ImageError(f"{said} is empty (0 bytes); it may not have been copied fully: get it again.")
 
 
-@contextmanager
-def _opened(path: Path, said: str) -> Iterator[Image.Image]:
+def _stat(path: Path, said: str) -> os.stat_result:
     try:
-        with path.open("rb") as stream:
-            if _is_heif(stream.read(12)):
-                _register_heif()
-            stream.seek(0)
-            with _no_bomb_check():
-                image = Image.open(stream)
-            with image:
-                yield image
-    except UnidentifiedImageError:
-        raise ImageError(f"{said} is not an image; wanted JPEG, PNG, WebP, BMP, GIF, TIFF or HEIC.") from None
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError(f"{said} does not exist.{_instead(path, said)}") from None
     except PermissionError:
-        raise ImageError(f"{said} cannot be read: permission denied.") from None
-    except ImageError:
-        raise
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
-        raise ImageError(f"{said} is a damaged or truncated image ({_first_line(error)}); get it again.") from None
+        raise ImageError(f"{said} {_DENIED}") from None
+    except (OSError, ValueError) as error:  # too long, a NUL byte, links in a circle
+        raise ImageError(f"{said} is not a usable path ({_why(error)}); check it.") from None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).partition("\n")[0] or type(error).__name__)[:120]
+def _instead(path: Path, said: str) -> str:
+    if "://" in said:
+        return " Download it first: wanted a local file."
+    return suggest(path.name, _siblings(path), most=2) or " Check the path."
 
 
-def _is_heif(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and head[8:12] in _HEIF
-
-
-def _register_heif() -> None:
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener()
+def _siblings(path: Path) -> list[str]:
+    try:
+        with os.scandir(path.parent) as entries:
+            return [_shown(e.name) for e in itertools.islice(entries, _LISTED)]
+    except (OSError, ValueError):
+        return []
 
 
 @contextmanager
-def _no_bomb_check() -> Iterator[None]:
-    # Pillow's own limit is a module global; ours is checked right after opening and before decoding.
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+def _safely(said: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into an ImageError, one decoder at a time and without Pillow's warnings."""
+    with _DECODING, _pillow_set():
+        try:
+            yield
+        except ImageError:
+            raise
+        except PermissionError:
+            raise ImageError(f"{said} {_DENIED}") from None
+        except MemoryError:
+            raise ImageError(f"{said} does not fit into the memory; give a smaller one.") from None
+        except Exception as error:  # noqa: BLE001  decoders of damaged files raise anything
+            raise ImageError(f"{said} is a damaged or truncated image ({_why(error)}); get it again.") from None
+
+
+@contextmanager
+def _pillow_set() -> Iterator[None]:
+    """Put Pillow's globals aside: its limit of pixels, where ours is checked, and its reading of half a picture.
+
+    A damaged tag is no reason to refuse a whole picture, and no reason to warn.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
+        before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _why(error: BaseException) -> str:
+    text = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
+    return _shown(text or type(error).__name__)[:120]
+
+
+def _opened(stream: BinaryIO, said: str) -> Image.Image:
+    head = stream.read(64)
+    stream.seek(0)
+    if _is_heif(head):
+        from pillow_heif import HeifImageFile
+
+        return HeifImageFile(stream)  # type: ignore[no-any-return]
+    if head.startswith(b"\xff\xd8"):
+        _check_end(stream, said)
+    Image.init()
+    try:
+        return Image.open(stream, formats=[f for f in _FORMATS if f in Image.OPEN])
+    except UnidentifiedImageError:
+        raise ImageError(f"{said} {_unknown(head)}") from None
+
+
+def _unknown(head: bytes) -> str:
+    kinds = ["HEIC or AVIF" if head[4:8] == b"ftyp" else "", *(k for s, k in _STARTS.items() if head.startswith(s))]
+    if any(kinds):
+        return f"is a damaged or truncated {''.join(kinds)} image; get it again."
+    return f"is not an image, whatever its name says; {_WANTED}."
+
+
+def _check_end(stream: BinaryIO, said: str) -> None:
+    """Refuse a JPEG whose end is still zeros, as a download leaves it that broke off: it would decode to grey."""
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - 64))
+    whole = any(stream.read())
+    stream.seek(0)
+    if not whole and (data := stream.read()).rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise ImageError(f"{said} is a truncated JPEG image (it ends in zeros); get it again.")
+
+
+def _is_heif(head: bytes) -> bool:
+    brands = {head[i : i + 4] for i in range(8, min(len(head), int.from_bytes(head[:4], "big")), 4)}
+    return head[4:8] == b"ftyp" and bool(brands & _HEIF) and not brands & {b"avif", b"avis"}
+
+
+def _check_channels(channels: int, said: str) -> None:
+    if channels not in _MODES:
+        raise ImageError(
+            f"{said}: the model takes {channels} channels and a picture has 1, 3 or 4; give an array "
+            f"(H, W, {channels}) or a preprocessed tensor (N, {channels}, H, W)."
+        )
 
 
 def _check_pixels(size: tuple[int, int], most: int, said: str) -> None:
@@ -163,64 +240,73 @@ def _check_pixels(size: tuple[int, int], most: int, said: str) -> None:
             "--max-pixels (max_pixels=) if the file can be trusted."
         )
     if not width or not height:
-        raise ImageError(f"{said} has no pixels ({width}x{height}).")
+        raise ImageError(f"{said} has no pixels ({width}x{height}); give another.")
 
 
 def _decoded(image: Image.Image, channels: int, said: str) -> np.ndarray:
-    if channels not in _MODES:
-        raise ImageError(
-            f"{said}: the model takes {channels} channels and a picture has 1, 3 or 4; give an array "
-            f"(H, W, {channels}) or a preprocessed tensor (N, C, H, W)."
-        )
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a damaged tag is no reason to refuse a whole picture
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image.load()
-            turned = _upright(image)
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-    return np.array(_in_mode(_eight_bit(turned, said), _MODES[channels]))
+    image.load()
+    return np.array(_in_mode(_eight_bit(_upright(image), said), _MODES[channels]))
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (ValueError, TypeError, KeyError, IndexError, OSError, SyntaxError, OverflowError):
-        orientation = 1  # a damaged EXIF block says nothing; the picture itself is whole
-    for turn in _TURNS.get(orientation, ()) if isinstance(orientation, int) else ():
-        image = image.transpose(turn)
-    return image
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001  a damaged EXIF block says nothing; the picture itself is whole
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def _eight_bit(image: Image.Image, said: str) -> Image.Image:
-    """Bring 16- and 32-bit greys to 8 bits by a stated rule, never by guessing from the picture's own range."""
+    """Bring 16- and 32-bit greys to 8 bits by the rule that `read_image` states."""
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image).astype(np.float64)
     low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if not np.isfinite(values).all() or low < 0 or high > 65535:
         raise ImageError(
             f"{said} holds values from {low:g} to {high:g}; wanted 0 to 1, 0 to 255 or 0 to 65535: convert it first."
         )
-    factor = 255.0 if image.mode == "F" and high <= 1 else 1.0 if high <= 255 else 1 / 257
-    return Image.fromarray(np.rint(values * factor).astype(np.uint8))
+    grey = Image.fromarray(np.rint(values * _factor(image.mode, high)).astype(np.uint8))
+    return _cleared(grey, values, image.info.get("transparency"))
+
+
+def _cleared(grey: Image.Image, values: np.ndarray, clear: Any) -> Image.Image:
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray((values != clear).astype(np.uint8) * 255))
+    return grey
+
+
+def _factor(mode: str, high: float) -> float:
+    if mode.startswith("I;16"):
+        return 1 / 257
+    return 255.0 if mode == "F" and high <= 1 else 1.0 if high <= 255 else 1 / 257
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    image = _convertible(image)
     if mode == "RGBA":
-        return image.convert("RGBA")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        return image.convert(mode)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = _on_white(image.convert("RGBA"))
-    return (
-        image
-        if image.mode == mode
-        else image.convert("RGB").convert(mode)
-        if image.mode != "L"
-        else image.convert(mode)
-    )
+    return image.convert(mode) if image.mode in ("1", "L") else image.convert("RGB").convert(mode)
+
+
+def _convertible(image: Image.Image) -> Image.Image:
+    if image.mode == "LAB":
+        return _from_lab(image)
+    return image.convert("LA") if image.mode == "La" else image
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(lab, rgb, "LAB", "RGB").apply(image)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -230,35 +316,40 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _from_array(values: np.ndarray, channels: int, max_pixels: int) -> np.ndarray:
     if values.ndim not in (2, 3) or not values.size:
-        raise ImageError(f"an array of shape {values.shape} came; wanted (H, W) or (H, W, C).")
-    if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[2] not in (1, 3, 4, channels):
         raise ImageError(
-            f"an array of shape {values.shape} came, which looks like (C, H, W); wanted (H, W, C), or a preprocessed "
+            f"an array of shape {values.shape} came; wanted one picture (H, W) or (H, W, C), or a preprocessed torch "
             "tensor (N, C, H, W)."
+        )
+    known = (*_MODES, channels)
+    if values.ndim == 3 and values.shape[0] in known and values.shape[2] not in known:
+        raise ImageError(
+            f"an array of shape {values.shape} came, which looks like (C, H, W); wanted (H, W, C): move its first axis "
+            "last, or give a preprocessed tensor (N, C, H, W)."
         )
     _check_pixels((values.shape[1], values.shape[0]), max_pixels, "the array")
     return _with_channels(_as_bytes(values), channels)
 
 
 def _as_bytes(values: np.ndarray) -> np.ndarray:
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == bool:
+    kind, width = values.dtype.kind, values.dtype.itemsize
+    if kind == "b":
         return values.astype(np.uint8) * 255
-    if values.dtype == np.uint16:
-        return np.rint(values / 257).astype(np.uint8)
-    if np.issubdtype(values.dtype, np.integer) and values.min() >= 0 and values.max() <= 255:
-        return values.astype(np.uint8)
-    if np.issubdtype(values.dtype, np.floating):
+    if kind == "f":
         return _float_bytes(values)
+    if (kind, width) == ("u", 2):
+        return np.rint(values / 257).astype(np.uint8)
+    if kind in "iu" and values.min() >= 0 and values.max() <= 255:
+        return values.astype(np.uint8)
+    held = f" from {values.min()} to {values.max()}" if kind in "iu" else ""
     raise ImageError(
-        f"an array of {values.dtype} came; wanted uint8, or float from 0 to 1, or a preprocessed tensor (N, C, H, W)."
+        f"an array of {values.dtype}{held} came; wanted uint8 (0 to 255), uint16 (0 to 65535) or float from 0 to 1, or "
+        "a preprocessed tensor (N, C, H, W)."
     )
 
 
 def _float_bytes(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
-        raise ImageError("the array holds NaN or infinity; wanted float from 0 to 1.")
+        raise ImageError("the array holds NaN or infinity; wanted float from 0 to 1: replace them first.")
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 1:
         raise ImageError(
@@ -270,11 +361,10 @@ def _float_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     have = 1 if pixels.ndim == 2 else pixels.shape[2]
     if have == channels:
-        return pixels.reshape(pixels.shape[:2]) if channels == 1 else pixels
-    if have == 1 and channels == 3:
-        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-    if have in (3, 4) and channels in _MODES:
+        return pixels
+    if have in _MODES and channels in _MODES:
         return np.array(_in_mode(Image.fromarray(pixels), _MODES[channels]))
-    raise ImageError(f"an array with {have} channels came; the model takes {channels}: wanted (H, W, {channels}).")
+    raise ImageError(f"an array with {have} channels came; the model takes {channels}: give (H, W, {channels}).")
