@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import InputError, LayerError, ModelError, RefusedError
+from sightline.errors import InputError, LayerError, ModelError, RefusedError, TargetError
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
@@ -23,7 +23,7 @@ from sightline.points import noisy
 from sightline.recording import Recording, record
 from sightline.results import explanation_of, predictions_of
 from sightline.samples import Failure, Sample, batches, samples
-from sightline.targets import Output, Target, layers_of, part_of
+from sightline.targets import Output, PerImage, Target, layers_of, part_of
 
 __all__ = ["Failure", "explain", "explanations", "predict"]
 
@@ -127,9 +127,16 @@ def explanations(
         parameters=parameters or {},
         tick=tick,
     )
+    _refuse_other_counts(plan.targets, len(images) if isinstance(images, (Tensor, list, tuple)) else 1)
     fail = on_failure or _raise
     for batch in batches(samples(plan.model, images, fail), batch_size):
         yield from _explain_batch(plan, batch, fail)
+
+
+def _refuse_other_counts(targets: Sequence[Target], images: int) -> None:
+    for target in targets:
+        if isinstance(target, PerImage) and len(target.parts) != images:
+            raise TargetError(f"{len(target.parts)} targets came for {images} images; wanted one for each image.")
 
 
 def _raise(failure: Failure) -> None:

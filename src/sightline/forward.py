@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sightline.errors import LayerError, ModelError, suggest
 from sightline.models.layouts import channels_last_hint
-from sightline.models.session import bare, is_scripted, undisturbed
+from sightline.models.session import bare, called, is_scripted, undisturbed
 
 __all__ = ["Forward", "Head", "Precision", "find_logits", "layer_call", "named_layers", "run_forward"]
 
@@ -144,7 +144,7 @@ def run_forward(
         stack.enter_context(_autocast(x.device, precision))
         taps = stack.enter_context(_tapped(module, layers, watch, leaf_allowed=grad))
         stack.enter_context(watch)
-        raw = (call or module)(leaf + 0)
+        raw = called(call or module, leaf + 0)
     output = find_logits(raw, len(x))
     last = frozenset(n for n in taps if channels_last_hint(_layer(module, layer_call(n)[0])))
     return replace(_finish(leaf, output, watch, _all_ran(layers, taps)), channels_last=last)
@@ -253,7 +253,7 @@ def _all_ran(layers: Sequence[str], taps: dict[str, Tensor]) -> dict[str, Tensor
     for name in layers:
         if name not in taps:
             base, call = layer_call(name)
-            when = f"a call number {call}" if call > 1 else "no call"
+            when = "no call" if call == 1 else f"no call number {call}"
             raise LayerError(f"layer '{base}' has {when} in this model's forward pass; see: sightline layers MODEL.")
     return taps
 

@@ -234,11 +234,9 @@ def _unit_score(target: Unit, forward: Forward) -> Tensor:
     last = target.layer in forward.channels_last
     layout = find_layout(tuple(values.shape), tuple(forward.x.shape[2:]), channels_last=last)
     maps = to_spatial(values, layout) if layout is not None else values
-    if target.channel is None:
-        return maps.flatten(1).mean(1)
-    if not 0 <= target.channel < maps.shape[1]:
+    if target.channel is not None and not 0 <= target.channel < maps.shape[1]:
         raise TargetError(f"channel {target.channel}: {target.layer} has {maps.shape[1]} channels, numbered from 0.")
-    channel = maps[:, target.channel]
+    channel = maps.mean(1) if target.channel is None else maps[:, target.channel]
     if target.position is None:
         return channel.flatten(1).mean(1) if channel.ndim > 1 else channel
     if len(target.position) != channel.ndim - 1 or any(

@@ -98,7 +98,7 @@ class Labels:
 
 
 def _fold(text: str) -> str:
-    return " ".join(text.replace("_", " ").casefold().split())
+    return " ".join(text.replace("_", " ").replace(",", ", ").casefold().split())
 
 
 def _in_range(index: int, classes: int) -> int:

@@ -158,15 +158,19 @@ def part_of(target: Target, images: list[int]) -> Target:
     match target:
         case PerImage(parts) if max(images) < len(parts):
             return PerImage(tuple(parts[i] for i in images))
-        case Similarity(embedding) if np.ndim(embedding) == 2:
-            return Similarity(embedding[images])
-        case Region(inner, mask) if np.ndim(mask) == 3:
-            return Region(inner, mask[images])
+        case Similarity(embedding) if np.ndim(embedding) == 2 and max(images) < len(embedding):
+            return Similarity(_rows(embedding, images))
+        case Region(inner, mask) if np.ndim(mask) == 3 and max(images) < len(mask):
+            return Region(inner, _rows(mask, images))
         case Contrast(wanted, other):
             return Contrast(part_of(wanted, images), part_of(other, images))
         case Joint(parts):
             return Joint(tuple(part_of(p, images) for p in parts))
     return target
+
+
+def _rows(values: Any, images: list[int]) -> Any:
+    return values[images] if hasattr(values, "shape") else [values[i] for i in images]
 
 
 def split_targets(text: str, labels: Labels) -> list[str]:

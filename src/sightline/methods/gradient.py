@@ -110,7 +110,7 @@ def integrated_gradients(
 
 def _of_rows(baseline: Baseline, rec: Recording) -> Baseline:
     """Repeat baselines that were given one for each image where the recording repeats the images."""
-    if isinstance(baseline, str) or len(baseline) != int(rec.rows.max()) + 1 or baseline.ndim != rec.x.ndim:
+    if isinstance(baseline, str) or baseline.ndim != rec.x.ndim or len(baseline) != int(rec.rows.max()) + 1:
         return baseline
     return torch.as_tensor(baseline)[rec.rows.cpu()]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sightline.errors import LayerError
 from sightline.forward import find_logits, named_layers
 from sightline.models.layouts import Layout, channels_last_hint, find_layout, to_spatial
-from sightline.models.session import is_scripted, undisturbed
+from sightline.models.session import called, is_scripted, undisturbed
 
 __all__ = ["Layer", "channels_last_hint", "trace_layers"]
 
@@ -63,12 +63,13 @@ class _Heard:
             return
         # By identity and version: a container returns its last part's own tensor, an in-place op makes another.
         key = (id(output), output._version)
-        passed_on = bool(inputs) and output is inputs[0]
-        if not passed_on and any(word in type(module).__name__ for word in _NO_MAPS):
+        mapless = any(word in type(module).__name__ for word in _NO_MAPS)
+        if mapless and not (inputs and output is inputs[0]):  # dropout, when off, passes on what it was given
             self.mapless.add(key)
         layout = _layout(module, output, self.spatial)
         layer = Layer(f"{name}@{call}" if call > 1 else name, type(module).__name__, tuple(output.shape), layout)
-        self.events.append(_Event(layer, output, layer.spatial is not None and key not in self.mapless))
+        is_map = layer.spatial is not None and not mapless and key not in self.mapless
+        self.events.append(_Event(layer, output, is_map))
 
 
 def trace_layers(module: nn.Module, x: Tensor) -> tuple[Layer, ...]:
@@ -87,7 +88,7 @@ def trace_layers(module: nn.Module, x: Tensor) -> tuple[Layer, ...]:
     with undisturbed(module), torch.enable_grad():  # backward too: checkpointed parts run again there
         leaf = x[:1].detach().clone().requires_grad_(True)
         with _listening(module, heard):
-            output = find_logits(module(leaf + 0), 1)
+            output = find_logits(called(module, leaf + 0), 1)
         default = _find_default(heard, output)
     return tuple(replace(e.layer, default=e is default) for e in heard.events)
 

@@ -74,7 +74,7 @@ def _token_layout(shape: tuple[int, ...], spatial: tuple[int, ...]) -> Layout | 
     if tokens is not None:
         return Layout("tokens", tokens[1], tokens[0])
     flat = _token_grid(shape[2], spatial)
-    return Layout("tokens_last", flat[1], flat[0]) if flat is not None else None
+    return Layout("tokens_last", flat[1]) if flat is not None and flat[0] == 0 else None
 
 
 def _token_grid(count: int, spatial: tuple[int, ...]) -> tuple[int, tuple[int, ...]] | None:

@@ -6,12 +6,15 @@ import contextlib
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["bare", "is_compiled", "is_scripted", "lock_of", "undisturbed"]
+from sightline.errors import ModelError, SightlineError
+
+__all__ = ["bare", "called", "is_compiled", "is_scripted", "lock_of", "undisturbed"]
 
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _GUARD = threading.Lock()
@@ -31,6 +34,25 @@ def bare(module: nn.Module) -> nn.Module:
     """Return the module inside ``torch.compile``'s wrapper, or the module itself."""
     inner = getattr(module, "_orig_mod", None)
     return inner if isinstance(inner, nn.Module) else module
+
+
+def called(module: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """Call a model on ``x`` (N, C, *S) and say in one line what came when its own code fails on it."""
+    try:
+        return module(x)
+    except SightlineError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"the device ran out of memory on an input of shape {tuple(x.shape)}; give fewer images at once "
+            "(batch_size=, chunk=) or --device cpu."
+        ) from error
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"the model's own forward pass fails on an input of shape {tuple(x.shape)} ({type(error).__name__}: "
+            f"{reason}); check its size and channels: --preprocess, or preprocessing= in Python."
+        ) from error
 
 
 def is_scripted(module: nn.Module) -> bool:
