@@ -206,6 +206,21 @@ def test_usage_errors_exit_with_2_and_keep_json_on_stdout(work: Path) -> None:
     assert json.loads(run.stdout)["errors"][0]["message"].startswith("No such option")
 
 
+def test_ctrl_c_says_so_and_leaves_nothing_half_written(work: Path) -> None:
+    code = (
+        "import sightline.cli.explain as e\n"
+        "def interrupted(*_, **__): raise KeyboardInterrupt\n"
+        "import sightline.explanation\n"
+        "sightline.explanation.Explanation.render = interrupted\n"
+        "from sightline.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", code, "explain", "one.png", "--model", "demo/honest", "--out", "o"]
+    run = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 130
+    assert run.stderr.strip() == "interrupted"
+    assert list((work / "o").iterdir()) == []
+
+
 def test_two_images_of_one_name_do_not_overwrite_each_other(work: Path) -> None:
     (work / "other").mkdir()
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(work / "other" / "one.png")

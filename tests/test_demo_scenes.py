@@ -62,6 +62,7 @@ def test_global_generators_are_left_alone():
     before = np.random.get_state()[1].copy(), torch.get_rng_state()
     scenes(3, 1, watermark=0.5), ground(2), load_demo("honest")
     assert np.array_equal(np.random.get_state()[1], before[0])
+    assert torch.equal(torch.get_rng_state(), before[1])
 
 
 @pytest.mark.parametrize("label", range(len(CLASSES)))

@@ -49,13 +49,18 @@ def test_no_file_outgrows_400_lines() -> None:
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), written(tmp_path / "deep" / "a.txt") as aside:
-        aside.write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(tmp_path / "deep" / "a.txt")
     assert list((tmp_path / "deep").iterdir()) == []
     with written(tmp_path / "deep" / "a.txt") as aside:
         aside.write_text("whole")
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.txt"]
+
+
+def _interrupted(file: Path) -> None:
+    with written(file) as aside:
+        aside.write_text("half")
+        raise KeyboardInterrupt
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ from nets import BinaryNet, ConvNet, InplaceNet, NoGradTrunkNet, drawn, make
 from sightline import recording
 from sightline.errors import LayerError, ModelError, ParameterError, RefusedError, SightlineError
 from sightline.forward import find_logits, layer_call, run_forward
+from sightline.goals import probabilities, resolve
 from sightline.graph import find_nodes
 from sightline.methods import METHODS
 from sightline.methods.gradient import noise_moments
 from sightline.methods.registry import Method
 from sightline.models import model as model_module
 from sightline.recording import Options, Recording, record
-from sightline.goals import probabilities, resolve
 
 TOGETHER = [
     "gradient", "input_x_gradient", "guided_backprop", "deconvnet", "guided_grad_cam", "grad_cam", "grad_cam_plus_plus",

@@ -174,7 +174,9 @@ def _each(goals: list[Goal], n: int) -> Goal:
     def score(forward: Forward, rows: Tensor) -> Tensor:
         return torch.stack([g.score(forward, rows) for g in goals])[rows, torch.arange(len(rows), device=rows.device)]
 
-    return Goal(tuple(g.names[i] for i, g in enumerate(goals)), score, layers)
+    classes = [g.classes[i] for i, g in enumerate(goals) if g.classes is not None]
+    names = tuple(g.names[i] for i, g in enumerate(goals))
+    return Goal(names, score, layers, torch.stack(classes) if len(classes) == n else None)
 
 
 def _regression_goal(index: int, forward: Forward) -> Goal:

@@ -160,8 +160,9 @@ def part_of(target: Target, images: list[int]) -> Target:
             return PerImage(tuple(parts[i] for i in images))
         case Similarity(embedding) if np.ndim(embedding) == 2 and max(images) < len(embedding):
             return Similarity(_rows(embedding, images))
-        case Region(inner, mask) if np.ndim(mask) == 3 and max(images) < len(mask):
-            return Region(inner, _rows(mask, images))
+        case Region(inner, mask):
+            own = np.ndim(mask) == 3 and max(images) < len(mask)
+            return Region(part_of(inner, images), _rows(mask, images) if own else mask)
         case Contrast(wanted, other):
             return Contrast(part_of(wanted, images), part_of(other, images))
         case Joint(parts):

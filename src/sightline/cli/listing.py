@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sightline.cli import options as opt
-from sightline.cli.console import console, print_json
+from sightline.cli.console import console, note, print_json
 from sightline.cli.session import Loading, load_models
+from sightline.errors import ModelError
 
 __all__ = ["LAYERS_EXAMPLES", "layers_command", "methods_command", "models_command"]
 
@@ -60,19 +61,27 @@ def _print_methods(listed: list[dict[str, Any]]) -> None:
 
 def models_command(json: opt.Json = False) -> None:
     """List the models that can be loaded by name."""
-    from sightline.models.zoo import names
-
-    listed = {"embedded": ["demo/honest", "demo/cheating"], "torchvision": names()}
+    listed = {"embedded": ["demo/honest", "demo/cheating"], "torchvision": _torchvision_names()}
     if json:
         print_json({"models": listed})
         return
     screen = console()
     for source, known in listed.items():
         screen.print(f"[bold]{source}[/bold]")
-        screen.print("  " + ", ".join(known))
+        screen.print("  " + (", ".join(known) or "none"))
     screen.print(
         "\nAlso: NAME@WEIGHTS, file.py:function, package.module:function, and any torch.nn.Module from Python."
     )
+
+
+def _torchvision_names() -> list[str]:
+    from sightline.models.zoo import names
+
+    try:
+        return names()
+    except ModelError as error:
+        note(f"note: {error}")
+        return []
 
 
 def layers_command(

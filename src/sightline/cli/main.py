@@ -63,9 +63,7 @@ def main() -> None:
         code = app(standalone_mode=False)
     except SightlineError as error:
         code = _fail(str(error))
-    except typer.Abort:
-        code = 130
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("interrupted", err=True)
         code = 130
     except BrokenPipeError:

@@ -1,0 +1,190 @@
+"""Against strangers: captum, pytorch-grad-cam and torchcam, where they are right, after the same normalisation."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sightline
+from nets import ConvNet, calibrated, drawn
+from sightline.models.zoo import import_torchvision
+
+pytestmark = pytest.mark.reference
+
+import_torchvision()  # where its compiled operators do not fit, the others could not import it either
+# 64 pixels leave layers of 2 x 2: the cheapest that still have positions.
+MODELS = {"resnet18": (64, "layer4"), "vgg11": (64, "features.18")}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request) -> tuple[nn.Module, Tensor, Tensor, str]:
+    """A net whose every ReLU is a module (captum sees no others), inputs, a class for each, and a layer."""
+    size, layer = MODELS[request.param]
+    net, x = calibrated(request.param, size)
+    for part in net.modules():  # in place, they would overwrite what the others' hooks hold
+        if isinstance(part, nn.ReLU):
+            part.inplace = False
+    return net.requires_grad_(False), x, torch.tensor([3, 7]), layer
+
+
+@pytest.fixture(scope="module")
+def captum() -> Any:
+    return pytest.importorskip("captum.attr", reason="captum, a development dependency, is not installed")
+
+
+def importorskip(name: str, package: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of their own imports
+        return pytest.importorskip(name, reason=f"{package}, a development dependency, is not installed")
+
+
+def mine(net: nn.Module, x: Tensor, method: str, targets: Tensor, **how: Any) -> np.ndarray:
+    return np.stack([e.attribution for e in sightline.explain(net, x, method, targets, **how)])
+
+
+def assert_close(found: np.ndarray, wanted: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    wanted = np.asarray(wanted.detach() if isinstance(wanted, Tensor) else wanted)
+    assert wanted.any()
+    np.testing.assert_allclose(found, wanted, rtol=rtol, atol=atol * np.abs(wanted).max())
+
+
+# --- captum ---------------------------------------------------------------------------------------------------------
+
+
+def test_captum_saliency_and_input_x_gradient(case, captum):
+    net, x, targets, _ = case
+    assert_close(mine(net, x, "gradient", targets), captum.Saliency(net).attribute(x, targets, abs=False))
+    assert_close(mine(net, x, "input_x_gradient", targets), captum.InputXGradient(net).attribute(x, targets))
+
+
+@pytest.mark.parametrize(
+    ("rule", "theirs"),
+    [
+        ("gauss-legendre", "gausslegendre"),
+        ("middle", "riemann_middle"),
+        ("left", "riemann_left"),
+        ("right", "riemann_right"),
+    ],
+)
+def test_captum_integrated_gradients(case, captum, rule, theirs):
+    net, x, targets, _ = case
+    baseline = torch.full_like(x, 0.1)
+    wanted = captum.IntegratedGradients(net).attribute(x, baseline, targets, n_steps=6, method=theirs)
+    found = mine(net, x, "integrated_gradients", targets, baseline=baseline[0], rule=rule, steps=6)
+    assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
+@pytest.mark.parametrize(("method", "theirs"), [("guided_backprop", "GuidedBackprop"), ("deconvnet", "Deconvolution")])
+def test_captum_rules_on_relu_modules(case, captum, method, theirs):
+    net, x, targets, _ = case
+    wanted = getattr(captum, theirs)(net).attribute(x, target=targets)
+    assert np.array_equal(mine(net, x, method, targets), wanted.numpy())
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_captum_layer_grad_cam(case, captum, relu):
+    net, x, targets, layer = case
+    cam = captum.LayerGradCam(net, net.get_submodule(layer))
+    wanted = cam.attribute(x.requires_grad_(), target=targets, relu_attributions=relu)[:, 0]
+    assert_close(mine(net, x, "grad_cam", targets, layer=layer, relu=relu), wanted)
+
+
+def test_captum_guided_grad_cam(case, captum):
+    net, x, targets, layer = case
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = captum.GuidedGradCam(net, net.get_submodule(layer))
+        wanted = theirs.attribute(x.requires_grad_(), target=targets, interpolate_mode="bilinear")
+    assert_close(mine(net, x, "guided_grad_cam", targets, layer=layer), wanted)
+
+
+def test_captum_smooth_and_var_grad_without_noise(captum):
+    # Their noise is drawn otherwise; what is left of the methods without it must be the same.
+    net, x = drawn(ConvNet), torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([1, 2])
+    for method, kind in (("smooth_grad", "smoothgrad"), ("square_grad", "smoothgrad_sq")):
+        tunnel = captum.NoiseTunnel(captum.Saliency(net))
+        wanted = tunnel.attribute(x, target=targets, nt_type=kind, nt_samples=3, stdevs=0.0, abs=False)
+        assert_close(mine(net, x, method, targets, samples=3, noise=0.0), wanted)
+
+
+# --- pytorch-grad-cam -----------------------------------------------------------------------------------------------
+
+GRAD_CAM = {
+    "grad_cam": ("GradCAM", {}),
+    "xgrad_cam": ("XGradCAM", {}),
+    "layer_cam": ("LayerCAM", {}),
+    "hires_cam": ("HiResCAM", {}),
+    "elementwise_grad_cam": ("GradCAMElementWise", {}),
+    "eigen_cam": ("EigenCAM", {"centre": True}),
+    "eigen_grad_cam": ("EigenGradCAM", {"centre": True}),
+    "grad_cam_plus_plus": ("GradCAMPlusPlus", {}),
+}
+
+
+def as_theirs(maps: np.ndarray, size: int) -> np.ndarray:
+    """Scale each map to [0, 1] and resize it, as pytorch-grad-cam does."""
+    import cv2
+
+    scaled = [m - m.min() for m in maps]
+    return np.stack([cv2.resize((m / (1e-7 + m.max())).astype(np.float32), (size, size)) for m in scaled])
+
+
+@pytest.mark.filterwarnings("ignore")  # its own
+@pytest.mark.parametrize("method", GRAD_CAM)
+def test_pytorch_grad_cam(case, method):
+    library = importorskip("pytorch_grad_cam", "grad-cam")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    net, x, targets, layer = case
+    name, how = GRAD_CAM[method]
+    with getattr(library, name)(model=net, target_layers=[net.get_submodule(layer)]) as cam:
+        wanted = cam(x.detach(), targets=[ClassifierOutputTarget(int(t)) for t in targets])
+    # Their Eigen-CAMs leave the sign of the component to chance: either side is accepted of theirs, one is ours.
+    eigen = method.startswith("eigen")
+    found = mine(
+        net, x.detach(), method, targets, layer=layer, **how, **({"relu": False, "sign": "none"} if eigen else {})
+    )
+    size = x.shape[-1]
+    for map_, theirs in zip(found, wanted, strict=True):
+        sides = [as_theirs(np.maximum(side[None], 0), size)[0] for side in ((map_, -map_) if eigen else (map_,))]
+        assert min(np.abs(side - theirs).max() for side in sides) < 1e-3
+        assert theirs.any()
+
+
+# --- torchcam -------------------------------------------------------------------------------------------------------
+
+TORCHCAM = {
+    "grad_cam": "GradCAM",
+    "layer_cam": "LayerCAM",
+    "xgrad_cam": "XGradCAM",
+    "grad_cam_plus_plus": "GradCAMpp",
+    "cam": "CAM",
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # its own
+@pytest.mark.parametrize("method", TORCHCAM)
+def test_torchcam(case, method):
+    library = importorskip("torchcam.methods", "torchcam")
+    net, x, targets, layer = case
+    if method == "cam" and layer != "layer4":
+        pytest.skip("CAM means nothing for a net with three linear layers")
+    extra = ("fc",) if method == "cam" else ()
+    with getattr(library, TORCHCAM[method])(net, layer, *extra) as extractor:
+        scores = net(x.detach().requires_grad_())
+        arguments = () if method == "cam" else (scores,)
+        (wanted,) = extractor(targets.tolist(), *arguments, normalized=False)
+        wanted = wanted.clone()
+    found = mine(net, x.detach(), method, targets, layer=layer)
+
+    def unit(maps: np.ndarray) -> np.ndarray:
+        return maps / np.abs(maps).max((1, 2), keepdims=True)
+
+    assert np.abs(unit(found) - unit(np.maximum(wanted.detach().numpy(), 0))).max() < 1e-3
