@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, one_hot
 
@@ -137,7 +137,8 @@ def write(name: str, net: nn.Module, shares: dict[str, float]) -> None:
     WEIGHTS.mkdir(exist_ok=True)
     tensors = {key: value.contiguous() for key, value in net.state_dict().items()}
     metadata = {key: json.dumps(value) for key, value in facts.items()}
-    save_file(tensors, WEIGHTS / f"{name}.safetensors", metadata=metadata)
+    # Not save_file, which leaves a file that only its owner can read, also once it is packaged.
+    (WEIGHTS / f"{name}.safetensors").write_bytes(save(tensors, metadata=metadata))
 
 
 def run(name: str, epochs: int) -> None:

@@ -1,1 +1,1 @@
-
+"""The embedded demo: scenes whose answer is known, and two networks that see them differently."""

@@ -44,10 +44,13 @@ def load_demo(name: DemoName) -> nn.Module:
     torch.Size([1, 6])
     """
     if name not in get_args(DemoName):
-        raise ParameterError(f"no demo network {name!r}{suggest(name, get_args(DemoName))}")
-    net = small_cnn()
+        known = get_args(DemoName)
+        raise ParameterError(f"No demo network {name!r}: give {' or '.join(known)}.{suggest(name, known)}")
+    # No first weights are drawn on "meta", so the global generator of torch stays where it was.
+    with torch.device("meta"):
+        net = small_cnn()
     packed = resources.files("sightline.demo").joinpath("weights", f"{name}.safetensors").read_bytes()
-    net.load_state_dict(load(packed))
+    net.load_state_dict(load(packed), assign=True)
     return net.eval()
 
 

@@ -1,12 +1,13 @@
 """Small scenes whose answer is known: one textured shape on a textured ground, with its exact mask.
 
-The shape alone decides the class. Textures, colours, place, size and rotation are drawn from streams
-that never see the label, so two scenes of one seed and two labels differ in the shape and in nothing else.
-In the same way a scene with the watermark differs from the one without in the stamped pixels only.
+The shape alone decides the class. Textures, colours, light, area and rotation are drawn from streams that
+never see the label, so two scenes of one seed and two labels differ in the shape, and by the few pixels that
+its reach moves it. A scene with the watermark differs from the one without in the stamped pixels only.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
+
+from sightline.errors import TargetError
 
 __all__ = ["CLASSES", "SIZE", "STAR", "Scene", "ground", "scene", "scenes"]
 
@@ -48,8 +51,7 @@ def scene(seed: int, *, label: int | None = None, watermark: bool = False) -> Sc
     >>> bool((scene(3).image == scene(3).image).all())
     True
     """
-    drawn = int(_stream(seed, 0).integers(len(CLASSES)))
-    chosen = drawn if label is None else range(len(CLASSES))[label]
+    chosen = int(_stream(seed, 0).integers(len(CLASSES))) if label is None else _known(label)
     distance = _placed(_stream(seed, 1), chosen)
     stamped = _WATERMARK_MASK & watermark
     return Scene(_stamped(_painted(seed, distance), stamped), chosen, distance <= 0, stamped)
@@ -77,8 +79,14 @@ def scenes(
     seeds = np.random.SeedSequence(seed).generate_state(n, np.uint64)
     labels = [i % len(CLASSES) if label is None else label for i in range(n)]
     chances = np.broadcast_to(np.asarray(watermark, dtype=np.float64), (len(CLASSES),))[labels]
-    marked = np.random.default_rng((seed, n)).random(n) < chances
+    marked = _stream(seed, 0).random(n) < chances
     return tuple(scene(int(s), label=c, watermark=bool(m)) for s, c, m in zip(seeds, labels, marked, strict=True))
+
+
+def _known(label: int) -> int:
+    if label not in range(len(CLASSES)):
+        raise TargetError(f"No demo class {label!r}: give 0 ({CLASSES[0]}) to {len(CLASSES) - 1} ({CLASSES[-1]}).")
+    return label
 
 
 def _stream(seed: int, number: int) -> Generator:
@@ -107,12 +115,13 @@ def _polygon(points: int, inner: float) -> Shape:
     """Return the distance to a polygon of alternating radii 1 and inner; a regular one when inner = cos(pi/n)."""
     half = np.pi / points
     edge = np.array([inner * np.cos(half) - 1.0, inner * np.sin(half)])
-    normal = np.array([edge[1], -edge[0]]) / np.hypot(*edge)
+    nx, ny = (float(part) for part in (edge[1], -edge[0]) / np.hypot(*edge))
 
     def distance(x: Floats, y: Floats) -> Floats:
         turn = np.abs((np.arctan2(y, x) + half) % (2 * half) - half)
-        radius = np.hypot(x, y)
-        return (radius * np.cos(turn) - 1.0) * normal[0] + radius * np.sin(turn) * normal[1]
+        beyond, aside = np.hypot(x, y) * np.cos(turn) - 1.0, np.hypot(x, y) * np.sin(turn)
+        # The line along an edge stays near for long beyond a sharp tip, which would smear it.
+        return np.maximum(beyond * nx + aside * ny, beyond)
 
     return distance
 
@@ -143,26 +152,33 @@ def _unit_area(shape: Shape) -> float:
     return float(4 * (shape(line[None, :], line[:, None]) <= 0).mean())
 
 
+_GAP = 2  # pixels from the object to the border
 _UNIT_AREA = {name: _unit_area(shape) for name, shape in _SHAPES.items()}
 
 
 def _placed(rng: Generator, label: int) -> Floats:
     """Return each pixel's distance to the outline of the shape, placed at random, in pixels."""
-    share, angle = rng.uniform(0.10, 0.22), rng.uniform(0, 2 * np.pi)
-    name = CLASSES[label]
-    radius = np.sqrt(share * SIZE**2 / _UNIT_AREA[name])
-    cx, cy = _centre(rng, radius)
-    x, y = _grid()
-    return _SHAPES[name](*_turned((x - cx) / radius, (y - cy) / radius, angle)) * radius
+    share, angle = rng.uniform(0.10, 0.20), rng.uniform(0, 2 * np.pi)
+    radius = math.sqrt(share * SIZE**2 / _UNIT_AREA[CLASSES[label]])
+
+    def distance(cx: float, cy: float) -> Floats:
+        x, y = _grid()
+        return _SHAPES[CLASSES[label]](*_turned((x - cx) / radius, (y - cy) / radius, angle)) * radius
+
+    return distance(*_centre(rng, distance(0, 0) <= 0))
 
 
-def _centre(rng: Generator, radius: float) -> Floats:
-    """Draw a centre that keeps the shape whole and off the place of the watermark, stamped or not."""
-    tries = rng.uniform(-1, 1, (64, 2)) * (SIZE / 2 - 1 - radius)
-    gaps = np.maximum(_WATERMARK_CORNER - tries, 0)
-    clear = np.hypot(gaps[:, 0], gaps[:, 1]) > radius + 1
-    chosen: Floats = tries[int(np.argmax(clear))]
-    return chosen
+def _centre(rng: Generator, centred: NDArray[np.bool_]) -> tuple[float, float]:
+    """Draw where to move a centred shape, so that it stays whole and off the place of the watermark."""
+    rows, columns = np.flatnonzero(centred.any(axis=1)), np.flatnonzero(centred.any(axis=0))
+    first, last = np.array([columns[0], rows[0]]), np.array([columns[-1], rows[-1]])
+    # Drawn towards the ends of its room, for an object in the middle is found without any explanation.
+    draws = rng.uniform(-1, 1, (64, 2))
+    ends = (1 + np.sign(draws) * np.sqrt(np.abs(draws))) / 2
+    moves = (_GAP - first) + ends * (SIZE - 1 - 2 * _GAP - last + first)
+    clear = (moves + last + 1 < _WATERMARK_CORNER).any(axis=1)
+    x, y = moves[int(np.argmax(clear))]
+    return float(x), float(y)
 
 
 # --- textures: values from 0 to 1 over the scene ----------------------------------------------------------
@@ -175,8 +191,9 @@ def _wave(phase: Floats, sharpness: float) -> Floats:
 def _cloud(rng: Generator, cells: int) -> Floats:
     """Return smooth noise of about that many cells across, stretched to the range 0 to 1."""
     small = Image.fromarray(rng.random((cells + 2, cells + 2), dtype=np.float32))
-    large = np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float64)
-    return (large - large.min()) / np.ptp(large)
+    large: Floats = np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float64)
+    low, high = float(large.min()), float(large.max())
+    return (large - low) / (high - low)
 
 
 def _stripes(rng: Generator, x: Floats, _y: Floats) -> Floats:
@@ -189,9 +206,9 @@ def _waves(rng: Generator, x: Floats, y: Floats) -> Floats:
 
 
 def _checks(rng: Generator, x: Floats, y: Floats) -> Floats:
-    period, phase = rng.uniform(10, 18), rng.random(2)
-    across = np.sin(2 * np.pi * (x / period + phase[0]))
-    return np.clip(0.5 + 3 * across * np.sin(2 * np.pi * (y / period + phase[1])), 0, 1)
+    period, shift, lift = rng.uniform(10, 18), rng.random(), rng.random()
+    across = np.sin(2 * np.pi * (x / period + shift))
+    return np.clip(0.5 + 3 * across * np.sin(2 * np.pi * (y / period + lift)), 0, 1)
 
 
 def _dots(rng: Generator, x: Floats, y: Floats) -> Floats:
@@ -258,7 +275,7 @@ _RGB_FROM_LMS = np.array(
 def _rgb(lightness: float, chroma: float, hue: float) -> Floats:
     """Return the sRGB colour (3,), 0 to 1, of an OKLCh one, where equal steps look equal at every hue."""
     lab = np.array([lightness, chroma * np.cos(hue), chroma * np.sin(hue)])
-    linear = np.clip(_RGB_FROM_LMS @ (_LMS_FROM_LAB @ lab) ** 3, 0, 1)
+    linear: Floats = np.clip(_RGB_FROM_LMS @ (_LMS_FROM_LAB @ lab) ** 3, 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
@@ -319,7 +336,7 @@ def _plate() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 
 _WATERMARK_MASK, _WATERMARK_INK = _plate()
-_WATERMARK_CORNER = np.argwhere(_WATERMARK_MASK)[0][::-1] - (SIZE - 1) / 2
+_WATERMARK_CORNER = np.argwhere(_WATERMARK_MASK)[0][::-1]
 
 
 def _stamped(picture: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.uint8]:
