@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -282,12 +283,13 @@ class CustomNet(nn.Module):
 class NoGradTrunkNet(nn.Module):
     """A trunk under no_grad, as one that is not trained often is: no gradient reaches the input."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Callable[[], Any] = torch.no_grad) -> None:
         super().__init__()
+        self.mode = mode
         self.trunk, self.conv, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
+        with self.mode():
             h = self.trunk(x).relu()
         return self.head(self.conv(h).relu().mean((2, 3)))
 

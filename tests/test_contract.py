@@ -286,6 +286,7 @@ def test_no_method_is_refused(names):
         ("integrated_gradients", {"multiply": "maybe"}, "true or false"),
         ("smooth_grad", {"noise": -0.1}, "noise=-0.1: wanted a number of at least 0"),
         ("smooth_grad", {"noise": float("nan")}, "noise=nan"),
+        ("smooth_grad", {"noise": float("inf")}, "noise=inf"),
         ("smooth_grad", {"scale": "big"}, "relative, absolute"),
         ("grad_cam", {"relu": 2}, "relu=2"),
         ("grad_cam", {"smooth_samples": -1}, "at least 0"),

@@ -507,6 +507,32 @@ def test_a_head_inside_torchscript_is_hidden_and_its_probabilities_are_taken_as_
     assert score == pytest.approx(np.log(p) if output == "log_probability" else p)
 
 
+PARTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "the yes of two": (lambda z: z[:, :2].softmax(1)[:, 1], lambda z: z[:, :2].softmax(1)[:, 1:]),
+    "some of softmax": (lambda z: z.softmax(1)[:, :3], lambda z: z.softmax(1)[:, :3]),
+    "some of sigmoid": (lambda z: z.sigmoid()[:, 1:4], lambda z: z.sigmoid()[:, 1:4]),
+}
+
+
+@pytest.mark.parametrize("output", ["logit", "probability", "log_probability"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_a_heads_probabilities_is_taken_as_such(part, output):
+    show, wanted = PARTS[part]
+    net, x = Headed(show), make("conv")[1]
+    with torch.no_grad():
+        p = wanted(net.body(x))
+    forward = run_forward(net, x)
+    assert forward.hidden_head
+    torch.testing.assert_close(probabilities(forward), p)
+    found = sightline.explain(net, x, "gradient", "top1", output=output)
+    both = torch.cat((1 - p, p), 1) if p.shape[1] == 1 else p
+    best = both.max(1).values
+    assert [e.score for e in found] == pytest.approx(
+        (best.log() if output == "log_probability" else best).tolist(), rel=1e-4
+    )
+    assert [e.predictions[0]["probability"] for e in found] == pytest.approx(best.tolist(), rel=1e-5)
+
+
 @pytest.mark.parametrize("output", ["logits", "", None])
 def test_an_unknown_output_is_refused(output):
     net, x = make("conv")
@@ -565,7 +591,7 @@ class Fussy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net, self.calls, self.fail_at = drawn(ConvNet), 0, -1
+        self.net, self.calls, self.fail_at, self.error = drawn(ConvNet), 0, -1, ZeroDivisionError
         self.net.train()
         self.net.features[1].eval()
         self.net.features[0].weight.requires_grad_(False)
@@ -574,7 +600,7 @@ class Fussy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
         if self.calls == self.fail_at:
-            raise ZeroDivisionError("the user's own")
+            raise self.error("the user's own")
         return self.net(x)
 
 
@@ -649,6 +675,16 @@ def fails(z: Tensor) -> Tensor:
     raise ZeroDivisionError("the target's own")
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, IndexError, KeyError])
+def test_what_the_models_own_code_says_is_told_in_one_line(error):
+    net, x = Fussy(), make("conv")[1]
+    net.fail_at, net.error = 1, error
+    before = snapshot(net)
+    with pytest.raises(ModelError, match=rf"own forward pass fails .*{error.__name__}.*the user's own"):
+        sightline.explain(net, x[:1], "gradient", 1)
+    check_same(before, snapshot(net))
+
+
 @pytest.mark.parametrize("where", ["method", "target", "refusal"])
 def test_the_model_is_left_as_it_was_when_something_else_fails(where, monkeypatch):
     net, x = Fussy(), make("conv")[1]
@@ -681,6 +717,16 @@ def test_gradients_that_the_user_has_gathered_stay(learning):
     net.requires_grad_(learning)
     sightline.explain(net, x, ["gradient", "grad_cam", "guided_backprop"], 1)
     assert all(torch.equal(p.grad, gathered[n]) for n, p in net.named_parameters())
+
+
+def test_weights_that_are_computed_when_they_are_read_stay():
+    # Spectral norm takes a step whenever its weight is read in training mode.
+    net, x = make("conv")
+    nn.utils.parametrizations.spectral_norm(net.head)
+    before = snapshot(net.train())
+    found = sightline.explain(net, x, ["cam", *ALL_KINDS], 1, samples=2, steps=2)
+    assert len(found) == 18 * len(x)
+    check_same(before, snapshot(net))
 
 
 def test_weights_are_hashed_once_for_each_load(monkeypatch):
@@ -736,6 +782,15 @@ def test_a_trunk_without_gradient_refuses_the_input_and_gives_its_later_layers()
         for nowhere in ("trunk", "input"):
             with pytest.raises(RefusedError, match=f"does not depend on {nowhere}"):
                 rec.gradient(nowhere)
+
+
+def test_a_trunk_in_inference_mode_gives_its_later_layers():
+    net, x = drawn(lambda: NoGradTrunkNet(torch.inference_mode)), make("conv")[1]
+    expected = sightline.explain(drawn(NoGradTrunkNet), x, "grad_cam", 1, layer="conv")
+    assert torch.equal(maps(sightline.explain(net, x, "grad_cam", 1, layer="conv")), maps(expected))
+    for method in ("gradient", "grad_cam"):  # there is no default layer either
+        with pytest.raises(SightlineError, match=r"does not depend on|no layer with positions"):
+            sightline.explain(net, x, method, 1)
 
 
 def test_a_leaf_that_requires_gradient_is_taken_and_left():

@@ -101,6 +101,13 @@ class _Watch(TorchFunctionMode):
     def end_of(self, output: Tensor) -> _End | None:
         return next((e for e in reversed(self.ends) if _same_memory(e.result, output)), None)
 
+    def is_part_of_end(self, output: Tensor) -> bool:
+        """Say whether some of a head's probabilities are shown: their logits alone would mean something else."""
+        place = output.untyped_storage().data_ptr()
+        return any(
+            e.head in ("softmax", "sigmoid") and e.result.untyped_storage().data_ptr() == place for e in self.ends
+        )
+
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
     return a.numel() == b.numel() and a.data_ptr() == b.data_ptr() and a.numel() > 0
@@ -156,7 +163,7 @@ def _finish(leaf: Tensor, output: Tensor, watch: _Watch, taps: dict[str, Tensor]
     if end is not None:
         logits = _seen_alike(end.given, end.result, output)
         return Forward(leaf, _two_dims(logits), _two_dims(output), end.head, taps, per_sample)
-    hidden = _looks_like_probabilities(output)
+    hidden = watch.is_part_of_end(output) or _looks_like_probabilities(output)
     return Forward(leaf, _two_dims(output), _two_dims(output), "none", taps, per_sample, hidden)
 
 

@@ -66,9 +66,11 @@ def class_scores(forward: Forward, output: Output) -> Tensor:
 
     A single output is given both its sides: class 1 scores z, class 0 scores -z.
     """
-    values = _both_sides(_pooled(forward.logits))
+    values = _pooled(forward.logits)
     if forward.hidden_head:  # probabilities already; the logits behind them could not be seen
+        values = torch.cat((1 - values, values), 1) if values.shape[1] == 1 else values
         return values.log() if output == "log_probability" else values
+    values = _both_sides(values)
     if output == "logit":
         return values
     sigmoid = forward.head in ("sigmoid", "log_sigmoid") or forward.logits.shape[1] == 1

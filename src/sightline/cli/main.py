@@ -38,6 +38,7 @@ app.command("layers", short_help="List a model's layers, the default for CAMs ma
 )
 
 
+_INTERRUPTED = 130
 # Typer keeps its own copy of click since 0.20, so the class is taken from what it exports.
 _USAGE_ERRORS: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -64,8 +65,7 @@ def main() -> None:
     except SightlineError as error:
         code = _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("interrupted", err=True)
-        code = 130
+        code = _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -73,6 +73,8 @@ def main() -> None:
         code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except _USAGE_ERRORS as error:
         code = _fail(error.format_message(), error.exit_code)
+    if code == _INTERRUPTED:  # also what Typer itself makes of Ctrl-C
+        typer.echo("interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 

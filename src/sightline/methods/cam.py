@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sightline.errors import RefusedError
 from sightline.methods.registry import Range, method
-from sightline.models.session import bare
+from sightline.models.session import bare, undisturbed
 from sightline.points import NoiseScale, noisy
 from sightline.recording import Recording
 
@@ -75,8 +75,9 @@ def _is_linear_head(rec: Recording, weights: Tensor, g: Tensor) -> bool:
     even = torch.allclose(g, spatial_mean(g).expand_as(g), rtol=1e-4, atol=1e-9)
     if not even or rec.goal.classes is None:
         return False
-    rows = weights.flatten(1)
-    return any(_has_rows(m.weight, rows, rec.goal.classes[rec.rows]) for m in _linear_layers(bare(rec.model.module)))
+    rows, classes = weights.flatten(1), rec.goal.classes[rec.rows]
+    with undisturbed(rec.model.module):  # a weight may be computed as it is read, as spectral norm's is
+        return any(_has_rows(m.weight, rows, classes) for m in _linear_layers(bare(rec.model.module)))
 
 
 def _linear_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:

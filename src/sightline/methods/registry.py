@@ -244,7 +244,7 @@ def _is_number(value: Any) -> bool:
 
 def _in_range(value: float, parameter: Parameter) -> bool:
     low = -math.inf if parameter.low is None else parameter.low
-    return low <= value <= (math.inf if parameter.high is None else parameter.high)
+    return math.isfinite(value) and low <= value <= (math.inf if parameter.high is None else parameter.high)
 
 
 def _near(value: Any, parameter: Parameter) -> str:

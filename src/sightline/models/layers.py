@@ -62,7 +62,7 @@ class _Heard:
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return
         # By identity and version: a container returns its last part's own tensor, an in-place op makes another.
-        key = (id(output), output._version)
+        key = (id(output), 0 if output.is_inference() else output._version)
         mapless = any(word in type(module).__name__ for word in _NO_MAPS)
         if mapless and not (inputs and output is inputs[0]):  # dropout, when off, passes on what it was given
             self.mapless.add(key)
