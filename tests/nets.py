@@ -316,7 +316,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def settle(net: nn.Module, *shape: int, seed: int = 7) -> tuple[nn.Module, Tensor]:
     """Return the net in evaluation mode with drawn statistics, and inputs; global randomness untouched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         x = torch.randn(*shape)
         for part in net.modules():
             if isinstance(part, nn.BatchNorm2d):
@@ -328,7 +328,7 @@ def settle(net: nn.Module, *shape: int, seed: int = 7) -> tuple[nn.Module, Tenso
 def drawn(build: Callable[[], nn.Module], seed: int = 7) -> nn.Module:
     """Build a net with weights drawn from a seed; global randomness untouched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return build().eval()
 
 
@@ -345,7 +345,7 @@ def calibrated(name: str, size: int, images: int = 2) -> tuple[nn.Module, Tensor
 
     net = build(name)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(3)
+        torch.default_generator.manual_seed(3)
         x = torch.randn(4, 3, size, size)
         norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
         momenta = [m.momentum for m in norms]

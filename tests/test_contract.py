@@ -94,9 +94,8 @@ def test_every_method_on_every_net(name, net, dtype):
 
 
 @pytest.mark.parametrize(("name", "net"), WORKING)
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_batch_gives_what_its_parts_give(name, net, size):
-    assert close(explain(*make(net, torch.float64), name, batch_size=size), expected(name, net))
+def test_a_batch_of_three_gives_what_two_and_one_give(name, net):
+    assert close(explain(*make(net, torch.float64), name, batch_size=2), expected(name, net))
 
 
 @pytest.mark.parametrize(("name", "net"), [p for p in WORKING if p[0] in SAMPLED])
@@ -119,7 +118,7 @@ def test_the_seed_decides_and_not_frozen_weights_or_training_mode_which_stay(nam
     module.requires_grad_(False).train()
     state, given = {k: v.clone() for k, v in module.state_dict().items()}, x.clone()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(99)  # the global seed is not looked at
+        torch.default_generator.manual_seed(99)  # the global seed is not looked at
         found = explain(module, x, name, seed=0)
     assert all(np.array_equal(f, w) for f, w in zip(found, expected(name, net), strict=True))
     assert all(m.training for m in module.modules())

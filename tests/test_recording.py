@@ -132,15 +132,23 @@ def test_sweeps_of_other_parameters_classes_or_methods_are_not_shared(counted):
     assert count.rows == len(x) * (1 + 2 * 2 * 2)
 
 
-def test_a_target_that_is_gone_leaves_nothing_under_its_id():
+READS: dict[str, Callable[[Recording], Tensor]] = {
+    "memo": lambda view: view.memo(noise_moments, samples=1, noise=0.0, scale="absolute")[0].float(),
+    "gradient": lambda view: view.gradient(),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_target_that_is_gone_leaves_nothing_under_its_id(read):
     # A goal's id is a key; one that was freed could be given to the next.
     net, x = make("conv")
     model = sightline.load(net)
+    expected = [maps(sightline.explain(model, x, "gradient", index)) for index in range(5)]
     with record(model, x, Options()) as rec:
         for index in [*range(5)] * 4:
             view = rec.for_target(resolve(index, rec.shared.forward, model.labels, "logit")[0])
-            mean, _ = view.memo(noise_moments, samples=1, noise=0.0, scale="absolute")
-            torch.testing.assert_close(mean.float(), view.gradient())
+            torch.testing.assert_close(READS[read](view), expected[index])
+            del view
 
 
 # --- graphs and memory ----------------------------------------------------------------------------------------------
@@ -717,6 +725,19 @@ def test_gradients_that_the_user_has_gathered_stay(learning):
     net.requires_grad_(learning)
     sightline.explain(net, x, ["gradient", "grad_cam", "guided_backprop"], 1)
     assert all(torch.equal(p.grad, gathered[n]) for n, p in net.named_parameters())
+
+
+def test_weights_made_in_inference_mode_are_refused_and_stay():
+    with torch.inference_mode():
+        net = drawn(ConvNet)
+    before = snapshot_of_flags(net)
+    with pytest.raises(ModelError, match="Inference tensors cannot be saved for backward"):
+        sightline.explain(net, torch.randn(1, 3, 16, 16), "gradient", 1)
+    assert snapshot_of_flags(net) == before
+
+
+def snapshot_of_flags(net: nn.Module) -> dict[str, tuple[bool, bool]]:
+    return {n: (p.requires_grad, p.is_inference()) for n, p in net.named_parameters()}
 
 
 def test_weights_that_are_computed_when_they_are_read_stay():

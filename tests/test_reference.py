@@ -36,7 +36,7 @@ def vgg() -> nn.Module:
 def case(request) -> tuple[nn.Module, Tensor, Tensor, str]:
     """A net whose every ReLU is a module (captum sees no others), inputs, a class for each, and a layer."""
     if request.param == "resnet18":
-        net, x = calibrated("resnet18", 64)
+        net, x = calibrated("resnet18", 48)
     else:
         net, x = drawn(vgg), torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for part in net.modules():
@@ -84,8 +84,9 @@ def test_captum_saliency_and_input_x_gradient(case, captum):
 def test_captum_integrated_gradients(case, captum, rule, theirs):
     net, x, targets, _ = case
     baseline = torch.full_like(x, 0.1).detach()
-    wanted = captum.IntegratedGradients(net).attribute(x, baseline, targets, n_steps=3, method=theirs)
-    found = mine(net, x, "integrated_gradients", targets, baseline=baseline[0], rule=rule, steps=3)
+    # Four steps: captum's steps are float32, and only such as 3/8 are exact there. A ReLU may lie between.
+    wanted = captum.IntegratedGradients(net).attribute(x, baseline, targets, n_steps=4, method=theirs)
+    found = mine(net, x, "integrated_gradients", targets, baseline=baseline[0], rule=rule, steps=4)
     assert_close(found, wanted)
 
 

@@ -483,6 +483,15 @@ def test_similarity(model, x, logits, kind, many):
     assert np.allclose(maps(found), wanted_map, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_a_sweep_over_similarities_of_each_image(model, x, batch_size):
+    embedding = torch.randn((5, 5), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = sightline.explain(model, x, "smooth_grad", similarity(embedding), samples=3, chunk=2, batch_size=batch_size)
+    for i, e in enumerate(found):
+        (alone,) = sightline.explain(model, x[i : i + 1], "smooth_grad", similarity(embedding[i]), samples=3)
+        assert np.allclose(e.attribution, alone.attribution, rtol=1e-4, atol=1e-8)
+
+
 @pytest.mark.parametrize("shape", [(4,), (2, 5), (5, 4), (1, 5, 5), ()])
 def test_embeddings_that_do_not_fit_are_refused(model, x, shape):
     with pytest.raises(TargetError, match="the embedding has shape"):

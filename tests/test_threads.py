@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -154,6 +155,22 @@ def test_a_foreign_call_in_the_middle_of_a_recording_is_not_recorded():
     found = sightline.explain(net, x, "grad_cam", 0, layer="net.1")[0].attribution
     assert calls == [2]
     assert np.array_equal(found, expected)
+
+
+def test_passes_through_one_module_do_not_overlap():
+    net = Slow().eval()
+    inside, most = [0], [0]
+
+    def watch() -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        inside[0] -= 1
+
+    net.when = watch
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    run([sightline.load(net), sightline.load(net)], x, [("gradient", {}, i % 4, 0) for i in range(8)])
+    assert most == [1]
 
 
 def test_one_lock_for_each_module_whoever_wraps_it():

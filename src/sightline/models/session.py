@@ -103,7 +103,8 @@ def _set_training(modules: Sequence[nn.Module], training: bool) -> None:
 
 
 def _freeze(module: nn.Module, stack: contextlib.ExitStack) -> None:
-    learning = [p for p in module.parameters() if p.requires_grad]
+    # The flags of inference tensors and of computed ones cannot be set back.
+    learning = [p for p in module.parameters() if p.requires_grad and p.is_leaf and not p.is_inference()]
     stack.callback(_set_learning, learning, True)
     _set_learning(learning, False)
 
