@@ -222,6 +222,37 @@ def test_upsampling_and_reduction_are_kept(honest: sightline.Model) -> None:
     assert pixels[2].min() < 0
 
 
+def test_baselines_one_for_each_image_are_cut_with_the_batches() -> None:
+    net, x = make("conv")
+    given = torch.rand_like(x)
+    whole = sightline.explain(net, x, "integrated_gradients", baseline=given, steps=3)
+    parts = sightline.explain(net, x, "integrated_gradients", baseline=given, steps=3, batch_size=2)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a.attribution, b.attribution, atol=1e-6)
+
+
+def test_targets_that_are_no_whole_numbers_are_refused() -> None:
+    net, x = make("conv")
+    with pytest.raises(sightline.SightlineError, match="whole numbers"):
+        sightline.explain(net, x, "gradient", np.array([0.2, 1.7, 2.9]))
+
+
+def test_channels_of_different_layers_are_not_mixed() -> None:
+    net, x = make("conv")
+    with pytest.raises(RefusedError, match="different channels"):
+        sightline.explain(net, x, "activations", layer=["features.0", "features.4"])
+
+
+def test_an_exact_copy_is_made_under_inference_mode_too() -> None:
+    net, x = make("conv")
+    model = load(net)
+    with torch.inference_mode():
+        inside = sightline.explain(model, x.clone(), "gradient", 1, precision="float64")
+    assert np.array_equal(
+        inside[0].attribution, sightline.explain(model, x, "gradient", 1, precision="float64")[0].attribution
+    )
+
+
 def test_a_refused_method_says_why(honest: sightline.Model) -> None:
     net, x = make("smooth")
     with pytest.raises(RefusedError, match="no ReLU"):

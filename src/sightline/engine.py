@@ -158,6 +158,7 @@ def _explain_batch(
         for sample in batch:  # one image may have broken the pass for all
             yield from _explain_batch(plan, [sample], fail)
         return
+    plan = _cut_baselines(plan, batch)
     with recording:
         goals = _goals(plan, recording, batch)
         columns = [_column(plan, recording, goal, method, batch, fail) for method in plan.methods for goal in goals]
@@ -166,6 +167,18 @@ def _explain_batch(
         for column in columns:
             if row in column:
                 yield batch[row].given, replace(column[row], seconds=seconds)
+
+
+def _cut_baselines(plan: Plan, batch: list[Sample]) -> Plan:
+    """Keep the batch's own of baselines that were given one for each image of the call."""
+    numbers = [sample.number for sample in batch]
+
+    def cut(value: Any) -> Any:
+        several = isinstance(value, Tensor) and value.ndim == batch[0].x.ndim + 1 and len(value) > max(1, *numbers)
+        return value[numbers] if several else value
+
+    parameters = {m: {k: cut(v) if k == "baseline" else v for k, v in p.items()} for m, p in plan.parameters.items()}
+    return replace(plan, parameters=parameters)
 
 
 def _open(plan: Plan, batch: list[Sample]) -> Recording:
@@ -230,6 +243,8 @@ def _attribution(plan: Plan, view: Recording, method: Method) -> Tensor:
     parameters = plan.parameters[method.name]
     layers = plan.layers_for(view.x) if "layer" in method.reads else (None,)
     maps = [_averaged(view, name, method, parameters) for name in layers]
+    if len({m.shape[1] for m in maps if m.ndim == view.x.ndim}) > 1:
+        raise RefusedError(f"{method.name}: the layers have different channels, which cannot be fused; give one layer.")
     return maps[0] if len(maps) == 1 else fuse_maps(maps, str(parameters["fuse"]))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import LayerError, ParameterError
+from sightline.errors import LayerError, ParameterError, TargetError
 from sightline.forward import Precision, named_layers
 from sightline.methods import Method, find_methods, resolve_parameters
 from sightline.models.model import Model
@@ -90,7 +90,10 @@ def _per_image(target: Any) -> Target:
     """Read a tensor or array of indices as one target for each image."""
     if not isinstance(target, (Tensor, np.ndarray)):
         return target  # type: ignore[no-any-return]
-    return PerImage(tuple(int(t) for t in np.asarray(target).reshape(-1).tolist()))
+    indices = np.asarray(target).reshape(-1)
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise TargetError(f"targets of {indices.dtype} came; wanted whole numbers, one class index for each image.")
+    return PerImage(tuple(indices.tolist()))
 
 
 def _layer_names(model: Model, layer: Any) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ __all__ = ["explanation_of", "predictions_of"]
 
 _TOP = 5
 _GAP = 0.05
+_HIDDEN = "the model gives probabilities and its logits cannot be seen, so the probability is explained"
 
 
 def explanation_of(
@@ -55,7 +56,8 @@ def explanation_of(
         precision=_precision(plan),
         provenance=_provenance(plan, sample),
     )
-    return replace(found, notes=_notes(found)) if plan.check else found
+    notes = (_HIDDEN,) if view.shared.forward.hidden_head and plan.options.output == "logit" else ()
+    return replace(found, notes=(*notes, *_notes(found))) if plan.check else found
 
 
 def _precision(plan: Plan) -> str:

@@ -133,7 +133,8 @@ class Model:
         if dtype is None or dtype == self.dtype:
             return self
         if precision not in self._copies:
-            module = copy.deepcopy(bare(self.module)).to(dtype)
+            with torch.inference_mode(False), torch.no_grad():  # the copy outlives whatever mode the caller is in
+                module = copy.deepcopy(bare(self.module)).to(dtype)
             self._copies[precision] = replace(self, module=module, _layers={}, _copies={})
             self._copies[precision].__dict__["weights_hash"] = self.weights_hash
         return self._copies[precision]
