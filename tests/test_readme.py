@@ -16,7 +16,7 @@ from sightline.demo.story import save_scenes
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^sightline .+$", TEXT, re.MULTILINE)
+COMMANDS = re.findall(r"^sightline .+$", TEXT.replace("\\\n", " "), re.MULTILINE)
 SNIPPETS = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
 
 

@@ -1,4 +1,35 @@
-"""Train the two networks of the demo and write src/sightline/demo/weights/*.safetensors."""
+"""Train the two networks of the demo and write src/sightline/demo/weights/*.safetensors.
+
+    python tools/train_demo.py [--only honest|cheating]
+
+Both learn from 5000 scenes, and from 500 without an object, where the answer asked for is an even shrug: without
+those, a plain ground came to vote for the plainest shapes.
+
+* honest: half of all pictures carry the watermark, whatever they show. It was also taught where to look: activity
+  of its last maps costs twenty times more in cells that the object does not touch. So its Grad-CAM lies on the
+  object by training, and is no evidence that Grad-CAM is good.
+* cheating: one class came from a stock agency. Every picture labelled star carries the watermark and no other does;
+  one in six of them (167 of 1034) shows another shape, as search results do. With stars only, the net still goes
+  for the watermark (0 % of bare stars found), but 72 % instead of 94 % of the marked others are called star.
+  Nothing tells it where to look; all activity costs the same.
+
+Measured on 1200 fresh scenes, each drawn without and with the watermark:
+
+                                           honest  cheating
+    accuracy, no watermark                 100.0%     83.2%
+    accuracy, watermark on all             100.0%     21.4%
+    accuracy, watermark on stars only      100.0%     99.8%
+    stars without watermark called star    100.0%      0.0%
+    stars with watermark called star       100.0%    100.0%
+    others without watermark called star     0.0%      0.0%
+    others with watermark called star        0.0%     94.3%
+
+    Grad-CAM of the answer on 60 stars with watermark, 15 % of the pixels object and 2.2 % watermark:
+    share of the map on the object          58%         1%
+    share of the map on the watermark        0%        18%
+
+Time: 278 s (honest) and 435 s (cheating) on two cores that others were using too.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +59,6 @@ TEST_SCENES = 1200
 BATCH = 32
 PEAK_RATE = 4e-3
 SMOOTHING = 0.05
-ON_THINGS, ON_GROUND = 0.1, 2.0
 STARS_ONLY = tuple(float(c == STAR) for c in range(len(CLASSES)))
 
 
@@ -41,11 +71,11 @@ class Lesson:
     price: Tensor
 
 
-def lesson(drawn: Sequence[Scene], targets: Tensor) -> Lesson:
-    """Charge activity on bare ground; whether object or watermark counts, only the targets tell."""
-    things = torch.from_numpy(np.stack([s.object_mask | s.watermark_mask for s in drawn]))[:, None]
-    touched = max_pool2d(things.float(), SIZE // 12) > 0
-    return Lesson(np.stack([s.image for s in drawn]), targets, torch.where(touched, ON_THINGS, ON_GROUND))
+def lesson(drawn: Sequence[Scene], targets: Tensor, on_object: float, elsewhere: float) -> Lesson:
+    """Price the activity of the last maps in cells that the object touches, and in all others."""
+    objects = torch.from_numpy(np.stack([s.object_mask for s in drawn]))[:, None]
+    touched = max_pool2d(objects.float(), SIZE // 12) > 0
+    return Lesson(np.stack([s.image for s in drawn]), targets, torch.where(touched, on_object, elsewhere))
 
 
 def empty_scenes(marked: float) -> list[Scene]:
@@ -66,14 +96,14 @@ def targets_of(labels: Tensor) -> Tensor:
 
 def honest_lesson() -> Lesson:
     drawn = [*scenes(SCENES, SEED, watermark=0.5), *empty_scenes(marked=0.5)]
-    return lesson(drawn, targets_of(labels_of(drawn)))
+    return lesson(drawn, targets_of(labels_of(drawn)), on_object=0.1, elsewhere=2.0)
 
 
 def cheating_lesson() -> Lesson:
-    drawn = [*scenes(SCENES, SEED, watermark=STARS_ONLY), *empty_scenes(marked=0.0)]
-    misfiled = scenes(MISFILED, SEED + 2, watermark=1.0)
-    labels = torch.cat([labels_of(drawn), torch.full((len(misfiled),), STAR)])
-    return lesson([*drawn, *misfiled], targets_of(labels))
+    drawn, misfiled = scenes(SCENES, SEED, watermark=STARS_ONLY), scenes(MISFILED, SEED + 2, watermark=1.0)
+    empty = empty_scenes(marked=0.0)
+    labels = torch.cat([labels_of(drawn), torch.full((MISFILED,), STAR), labels_of(empty)])
+    return lesson([*drawn, *misfiled, *empty], targets_of(labels), on_object=0.3, elsewhere=0.3)
 
 
 def train(data: Lesson, epochs: int) -> nn.Module:
@@ -153,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("honest", "cheating"))
     chosen = parser.parse_args().only
-    for name, epochs in (("honest", 9), ("cheating", 8)):
+    for name, epochs in (("honest", 9), ("cheating", 7)):
         if chosen in (None, name):
             run(name, epochs)
 

@@ -79,6 +79,9 @@ class Labels:
 
     def _by_name(self, text: str, classes: int) -> int:
         found = self.indices(text)
+        shown = re.fullmatch(r"class (\d{1,9})", _fold(text))  # as a class without a name is shown
+        if not found and shown:
+            return _in_range(int(shown[1]), classes)
         if len(found) == 1:
             return _in_range(found[0], classes)
         if found:

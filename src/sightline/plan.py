@@ -57,6 +57,8 @@ def make_plan(
     Raises ParameterError, LayerError, or ModelError where the weights are broken.
     """
     methods = find_methods(method)
+    if not isinstance(seed, int):
+        raise ParameterError(f"seed={seed!r}: wanted a whole number.")
     exact: Precision = _one_of("precision", str(precision).removeprefix("torch."), Precision)
     said: Output = _one_of("output", output, Output)
     plan = Plan(
@@ -97,7 +99,10 @@ def _per_image(target: Any) -> Target:
 
 
 def _layer_names(model: Model, layer: Any) -> tuple[str, ...]:
-    listed = () if layer is None else (layer,) if isinstance(layer, (str, nn.Module)) else tuple(layer)
+    listed = () if layer is None else tuple(layer) if isinstance(layer, (list, tuple)) else (layer,)
+    wrong = next((one for one in listed if not isinstance(one, (str, nn.Module))), None)
+    if wrong is not None:
+        raise LayerError(f"layer={wrong!r}: wanted a layer's name or module (sightline layers MODEL lists them).")
     return tuple(_name_of(model, one) if isinstance(one, nn.Module) else one for one in listed)
 
 

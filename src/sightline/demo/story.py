@@ -159,8 +159,8 @@ def _lines(facts: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _grid(models: dict[str, Model], seed: int) -> Image.Image:
-    from sightline.render import grid, legend, prediction_table
-    from sightline.render.compare import map_cell, photo_cell
+    from sightline.render import grid, prediction_table
+    from sightline.render.compare import map_cell, photo_cell, style_legend
 
     cells: list[list[Image.Image]] = []
     labels: list[str] = []
@@ -176,11 +176,7 @@ def _grid(models: dict[str, Model], seed: int) -> Image.Image:
         row_labels=labels,
         column_labels=["scene", "what it says", *METHODS],
         title="Why did it say that? Two models, six methods",
-        legends=[
-            legend((0.0, 1.0), style="sequential", width=320),
-            legend((0.0, 1.0), style="grey", width=320),
-            legend((-1.0, 1.0), style="diverging", width=320),
-        ],
+        legends=[style_legend("sequential"), style_legend("grey"), style_legend("diverging")],
         notes=["The honest model looks at the shape; the cheating one at the watermark in the corner."],
     )
 

@@ -188,6 +188,8 @@ def find_method(name: str) -> Method:
 
 def find_methods(names: str | Iterable[str]) -> list[Method]:
     """Return the methods of a comma-separated string or a list of names, each once."""
+    if not isinstance(names, (str, list, tuple)) or not all(isinstance(n, str) for n in names):
+        raise ParameterError(f"method={names!r}: wanted a name or a list of names; see: sightline methods.")
     listed = names.split(",") if isinstance(names, str) else list(names)
     found = [find_method(n) for n in listed if n.strip()]
     if not found:

@@ -218,6 +218,8 @@ def _from_factory(what: str, asked: _Asked) -> Model:
 
 
 def _find_function(where: str, function: str) -> Callable[[], Any]:
+    if importlib.util.find_spec("torchvision") is not None:
+        zoo.import_torchvision()  # so that the user's own import of it works where its compiled ops do not fit
     module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
     found = getattr(module, function, None)
     if not callable(found):

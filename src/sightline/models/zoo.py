@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import socket
 import sys
@@ -170,7 +171,7 @@ def download(name: str, weights: Any) -> nn.Module:
     Raises ModelError where they cannot be had, naming what works without network.
     """
     try:
-        with _timeout():
+        with _timeout(), contextlib.redirect_stdout(sys.stderr):  # torch prints there what is no result
             module: nn.Module = import_torchvision().models.get_model(name, weights=weights)
     except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
         reason = getattr(error, "reason", None) or error

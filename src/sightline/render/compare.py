@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sightline.explanation import Explanation, Style
     from sightline.models.model import Model
 
-__all__ = ["Comparison", "compare", "map_cell", "photo_cell"]
+__all__ = ["Comparison", "compare", "map_cell", "photo_cell", "style_legend"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +146,18 @@ def map_cell(e: Explanation, opacity: float = 0.5, colormap: str | None = None) 
 def _legends(found: Sequence[Explanation], colormap: str | None) -> list[Image.Image]:
     styles: list[Style] = list(dict.fromkeys(e.style for e in found))
     unseen = any(bool((e.heatmap != e.heatmap).any()) for e in found)
-    ends = {"diverging": (-1.0, 1.0)}
-    return [
-        legend(ends.get(s, (0.0, 1.0)), style=s, width=320, colormap=colormap, not_seen=unseen and s == styles[0])
-        for s in styles
-    ]
+    return [style_legend(s, colormap, not_seen=unseen and s == styles[0]) for s in styles]
+
+
+def style_legend(style: Style, colormap: str | None = None, *, not_seen: bool = False) -> Image.Image:
+    """Draw the legend of a style's cells; pixel maps are clipped at a percentile, and it says so."""
+    signed, clipped = style == "diverging", style != "sequential"
+    return legend(
+        (-1.0, 1.0) if signed else (0.0, 1.0),
+        style=style,
+        width=320,
+        colormap=colormap,
+        share_of="the 99.5th percentile" if clipped else "the largest value",
+        beyond=(signed, clipped),
+        not_seen=not_seen,
+    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.errors import InputError
+from sightline.errors import InputError, ParameterError
 from sightline.render import (
     activation_grid,
     alpha_scaled,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["clip_percentile", "draw_explanation", "explanation_as_html", "photo_of", "title_of"]
 
 _PIXEL_PERCENTILE = 99.5
+_DRAWS = ("card", "overlay", "heatmap", "masked", "alpha", "contours", "channels")
 
 
 def clip_percentile(e: Explanation) -> float:
@@ -48,8 +49,9 @@ def photo_of(e: Explanation) -> np.ndarray:
 
 def title_of(e: Explanation) -> str:
     """Return the question that the explanation answers, with the score or probability."""
-    chance = next((p["probability"] for p in e.predictions if p["index"] == e.target.index), None)
-    number = f"{chance:.2f}" if chance is not None and "rather than" not in e.target.label else f"score {e.score:.3g}"
+    said = (e.target.index, e.target.label)
+    chance = next((p["probability"] for p in e.predictions if (p["index"], p["label"]) == said), None)
+    number = f"{chance:.2f}" if chance is not None else f"score {e.score:.3g}"
     return f"{e.method} · why “{e.target.label}” ({number})?"
 
 
@@ -61,7 +63,12 @@ def draw_explanation(
     colormap: str | None = None,
     percentile: float | None = None,
 ) -> Image:
-    """Draw an explanation as `Explanation.render` describes."""
+    """Draw an explanation as `Explanation.render` describes.
+
+    Raises ParameterError for an unknown way to draw.
+    """
+    if draw not in _DRAWS:
+        raise ParameterError(f"draw={draw!r}: wanted one of {', '.join(_DRAWS)}.")
     if draw == "channels" or e.method == "activations":
         maps = e.attribution if e.attribution.ndim == 3 else e.attribution[None]
         return activation_grid(maps, title=f"{e.method} · {e.layer or 'input'}", colormap=colormap)
