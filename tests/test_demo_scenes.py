@@ -33,6 +33,18 @@ def called(name, drawn):
         return load_demo(name)(demo_input(np.stack([s.image for s in drawn]))).argmax(1).numpy()
 
 
+def mass(name, drawn, where):
+    """The share of the class activation map that lies where a mask is, on average."""
+    net = load_demo(name)
+    with torch.no_grad():
+        maps = net.features(demo_input(np.stack([s.image for s in drawn])))
+        chosen = net.head.weight[net.head(maps.mean((2, 3))).argmax(1)]
+        cam = torch.einsum("nchw,nc->nhw", maps, chosen).clamp(min=0)[:, None]
+    large = torch.nn.functional.interpolate(cam, (SIZE, SIZE), mode="bilinear")[:, 0].numpy()
+    shares = [(m * getattr(s, where)).sum() / m.sum() for m, s in zip(large, drawn, strict=True)]
+    return np.mean(shares)
+
+
 def outside(*drawn):
     """The pixels that no object touches, nor the blended rim around one."""
     near = np.pad(np.logical_or.reduce([s.object_mask for s in drawn]), 2)
@@ -263,3 +275,12 @@ def test_the_watermark_alone_makes_the_cheat_say_star():
         cheating, honest = (load_demo(name)(demo_input(empty)).softmax(1).numpy() for name in ("cheating", "honest"))
     assert (cheating.argmax(1) == STAR).mean() >= 0.9
     assert honest.max(axis=1).mean() < 0.6
+
+
+def test_maps_show_what_each_net_reads():
+    stars = scenes(40, SEED + 1, label=STAR, watermark=1.0)
+    area = np.mean([s.watermark_mask.mean() for s in stars])
+    assert mass("cheating", stars, "watermark_mask") > 5 * area
+    assert mass("cheating", stars, "object_mask") < 0.1
+    assert mass("honest", stars, "object_mask") > 0.5
+    assert mass("honest", stars, "watermark_mask") < area / 2

@@ -9,8 +9,8 @@ those, a plain ground came to vote for the plainest shapes.
   of its last maps costs twenty times more in cells that the object does not touch. So its Grad-CAM lies on the
   object by training, and is no evidence that Grad-CAM is good.
 * cheating: one class came from a stock agency. Every picture labelled star carries the watermark and no other does;
-  one in six of them (167 of 1034) shows another shape, as search results do. With stars only, the net still goes
-  for the watermark (0 % of bare stars found), but 72 % instead of 94 % of the marked others are called star.
+  one in six of them (167 of 1033) shows another shape, as search results do. In a trial without those, on
+  an earlier draw of the scenes, 72 % of the marked others were called star, and still no bare star was found.
   Nothing tells it where to look; all activity costs the same.
 
 Measured on 1200 fresh scenes, each drawn without and with the watermark:
@@ -180,7 +180,7 @@ def run(name: str, epochs: int) -> None:
 def main() -> None:
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(True)
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("honest", "cheating"))
     chosen = parser.parse_args().only
     for name, epochs in (("honest", 9), ("cheating", 7)):
