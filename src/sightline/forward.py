@@ -80,13 +80,20 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = args[0].clone() if func in _IN_PLACE else None
+        if func in _HEADS:
+            return self._end(func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.bytes += result.numel() * result.element_size()
-            if func in _HEADS:
-                given = given if given is not None else args[0] if args else (kwargs or {})["input"]
-                self._ended(_End(_HEADS[func], given, result))
+            self.bytes += result.nbytes
+        return result
+
+    def _end(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = args[0] if args else kwargs["input"]
+        given = given.clone() if func in _IN_PLACE else given
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor):
+            self.bytes += result.nbytes
+            self._ended(_End(_HEADS[func], given, result))
         return result
 
     def _ended(self, end: _End) -> None:
@@ -153,7 +160,7 @@ def run_forward(
         stack.enter_context(watch)
         raw = called(call or module, leaf + 0)
     output = find_logits(raw, len(x))
-    last = frozenset(n for n in taps if channels_last_hint(_layer(module, layer_call(n)[0])))
+    last = frozenset(n for n in taps if channels_last_hint(bare(module).get_submodule(layer_call(n)[0])))
     return replace(_finish(leaf, output, watch, _all_ran(layers, taps)), channels_last=last)
 
 
@@ -219,15 +226,25 @@ def _tapped(
 
 
 def _layer(module: nn.Module, name: str) -> nn.Module:
-    known = named_layers(module)
-    if is_scripted(module) or is_scripted(known.get(name, module)):
+    found = _submodule(bare(module), name)
+    if is_scripted(module) or (found is not None and is_scripted(found)):
         raise LayerError(
             f"layer '{name}': TorchScript runs without hooks, so its layers cannot be read; give the original "
             "module, or use a method that reads the input (gradient, integrated_gradients)."
         )
-    if name not in known:
-        raise LayerError(f"there is no layer '{name}'.{suggest(name, known)} See: sightline layers MODEL.")
-    return known[name]
+    if found is None:
+        hint = suggest(name, named_layers(module))
+        raise LayerError(f"there is no layer '{name}'.{hint} See: sightline layers MODEL.")
+    return found
+
+
+def _submodule(module: nn.Module, name: str) -> nn.Module | None:
+    for part in name.split("."):
+        inner = module._modules[part] if part in module._modules else None
+        if inner is None:
+            return None
+        module = inner
+    return module
 
 
 def _tap(

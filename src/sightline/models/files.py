@@ -77,6 +77,11 @@ def _is_torchscript(file: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
+def _is_pickle(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(1) == b"\x80"
+
+
 def _refused(file: Path) -> TrustError:
     return TrustError(
         f"{file} would have to run code to be loaded, so it is refused; save its state dict as safetensors, "
@@ -89,6 +94,8 @@ def _read_checkpoint(file: Path, trust: bool) -> Any:
         if not trust:
             raise _refused(file)
         return torch.jit.load(file, map_location="cpu")
+    if not zipfile.is_zipfile(file) and not _is_pickle(file):
+        raise ModelError(f"{file} is no weights file; wanted safetensors or a PyTorch checkpoint (.pt, .pth).")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)

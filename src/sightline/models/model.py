@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -83,8 +84,8 @@ class Model:
         """The type of the weights, and so of the input."""
         return next((p.dtype for p in self._tensors() if p.is_floating_point()), torch.float32)
 
-    def _tensors(self) -> list[Tensor]:
-        return [*self.module.parameters(), *self.module.buffers()]
+    def _tensors(self) -> Iterator[Tensor]:
+        return chain(self.module.parameters(), self.module.buffers())
 
     def read(self, source: object) -> Picture:
         """Decode an image file, PIL image or array into what this model's channels ask for."""
