@@ -240,10 +240,9 @@ def _layer(module: nn.Module, name: str) -> nn.Module:
 
 def _submodule(module: nn.Module, name: str) -> nn.Module | None:
     for part in name.split("."):
-        inner = module._modules[part] if part in module._modules else None
-        if inner is None:
+        if part not in module._modules or module._modules[part] is None:
             return None
-        module = inner
+        module = getattr(module, part)
     return module
 
 
