@@ -370,7 +370,7 @@ def test_lists_and_numpy_numbers_are_taken() -> None:
         (Preprocessing(fit="pad", interpolation="bicubic"), "padded to 224x224 (bicubic)"),
         (Preprocessing(fit="squash", crop=None), "squashed to 256x256"),
         (Preprocessing(None, None, fit="squash"), "squashed to its own size"),
-        (Preprocessing(mean=(0.0,), std=(1.0,), scale=1), "/1, mean 0, std 1"),
+        (Preprocessing(mean=(0.0,), std=(1.0,), scale=1), "(bilinear), mean 0, std 1"),
     ],
 )
 def test_the_description_is_one_readable_line(how: Preprocessing, wanted: str) -> None:

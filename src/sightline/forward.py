@@ -15,10 +15,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from sightline.errors import LayerError, ModelError, suggest
-from sightline.models.layouts import channels_last_hint
-from sightline.models.session import bare, called, is_scripted, undisturbed
+from sightline.models.adapted import find_layer, is_channels_last, named_layers
+from sightline.models.session import called, is_scripted, undisturbed
 
-__all__ = ["Forward", "Head", "Precision", "find_logits", "layer_call", "named_layers", "run_forward"]
+__all__ = ["Forward", "Head", "Precision", "find_logits", "layer_call", "run_forward"]
 
 Head = Literal["none", "softmax", "log_softmax", "sigmoid", "log_sigmoid"]
 Precision = Literal["model", "float64", "float32", "bfloat16", "float16"]
@@ -120,11 +120,6 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
     return a.numel() == b.numel() and a.data_ptr() == b.data_ptr() and a.numel() > 0
 
 
-def named_layers(module: nn.Module) -> dict[str, nn.Module]:
-    """Return every named part of the module, shared ones under each of their names."""
-    return {n: m for n, m in bare(module).named_modules(remove_duplicate=False) if n}
-
-
 def layer_call(name: str) -> tuple[str, int]:
     """Split ``relu@2`` into the layer and the number of its call, from 1.
 
@@ -160,7 +155,7 @@ def run_forward(
         stack.enter_context(watch)
         raw = called(call or module, leaf + 0)
     output = find_logits(raw, len(x))
-    last = frozenset(n for n in taps if channels_last_hint(bare(module).get_submodule(layer_call(n)[0])))
+    last = frozenset(n for n in taps if is_channels_last(module, find_layer(module, layer_call(n)[0])))
     return replace(_finish(leaf, output, watch, _all_ran(layers, taps)), channels_last=last)
 
 
@@ -226,7 +221,7 @@ def _tapped(
 
 
 def _layer(module: nn.Module, name: str) -> nn.Module:
-    found = _submodule(bare(module), name)
+    found = find_layer(module, name)
     if is_scripted(module) or (found is not None and is_scripted(found)):
         raise LayerError(
             f"layer '{name}': TorchScript runs without hooks, so its layers cannot be read; give the original "
@@ -236,14 +231,6 @@ def _layer(module: nn.Module, name: str) -> nn.Module:
         hint = suggest(name, named_layers(module))
         raise LayerError(f"there is no layer '{name}'.{hint} See: sightline layers MODEL.")
     return found
-
-
-def _submodule(module: nn.Module, name: str) -> nn.Module | None:
-    for part in name.split("."):
-        if part not in module._modules or module._modules[part] is None:
-            return None
-        module = getattr(module, part)
-    return module
 
 
 def _tap(

@@ -39,7 +39,7 @@ class Preprocessing:
 
     ``resize`` is the short side, or (height, width), or None; ``crop`` is cut from the centre. ``fit`` "crop" does
     just that; "squash" brings the whole picture to the input's size, its shape not kept; "pad" keeps the shape and
-    fills up with the mean colour.
+    fills up with the mean colour. ``order`` "bgr" turns the colours round first: mean and std are in that order.
     """
 
     resize: int | Size | None = 256
@@ -49,11 +49,13 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     fit: Fit = "crop"
     scale: float = 255.0
+    order: Literal["rgb", "bgr"] = "rgb"
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("interpolation", self.interpolation, _FILTERS),
             ("fit", self.fit, ("crop", "squash", "pad")),
+            ("order", self.order, ("rgb", "bgr")),
         ):
             if not isinstance(value, str) or value not in known:
                 raise ParameterError(f"preprocessing: {name}={value!r}; wanted one of {', '.join(known)}.")
@@ -85,7 +87,9 @@ class Preprocessing:
         target = _text(self._target())
         fitted = {"crop": self._crop_text(), "squash": f"squashed to {target}", "pad": f"padded to {target}"}
         numbers = " ".join(f"{m:.3g}" for m in self.mean), " ".join(f"{s:.3g}" for s in self.std)
-        return f"{fitted[self.fit]} ({self.interpolation}), /{self.scale:g}, mean {numbers[0]}, std {numbers[1]}"
+        colours = ", BGR" if self.order == "bgr" else ""
+        scaled = "" if self.scale == 1 else f" /{self.scale:g},"
+        return f"{fitted[self.fit]} ({self.interpolation}){colours},{scaled} mean {numbers[0]}, std {numbers[1]}"
 
     def _crop_text(self) -> str:
         first = (
@@ -299,12 +303,16 @@ def prepare(picture: Picture, how: Preprocessing, *, dtype: torch.dtype = torch.
         )
     geometry = _placement(picture.size, how)
     pixels = _window(_resized(picture.pixels, geometry.resized, how), geometry)
-    values = torch.from_numpy(pixels).permute(2, 0, 1).to(dtype) / how.scale
+    values = _ordered(torch.from_numpy(pixels).permute(2, 0, 1).to(dtype), how) / how.scale
     mean, std = (torch.tensor(v, dtype=dtype).reshape(-1, 1, 1) for v in (how.mean, how.std))
     normalised = (values - mean) / std
     if how.fit == "pad":
         normalised[:, ~geometry.filled()] = 0
     return normalised, geometry
+
+
+def _ordered(planes: Tensor, how: Preprocessing) -> Tensor:
+    return planes.flip(0) if how.order == "bgr" else planes
 
 
 def _placement(size: Size, how: Preprocessing) -> Geometry:
@@ -376,5 +384,6 @@ def restore(tensor: Tensor, how: Preprocessing) -> np.ndarray:
     if values.ndim != 3 or len(values) != how.channels:
         raise InputError(f"a tensor of shape {tuple(values.shape)} came; wanted ({how.channels}, height, width).")
     mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (how.mean, how.std))
-    pixels = ((values * std + mean) * how.scale).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    unscaled = _ordered((values * std + mean) * how.scale, how)
+    pixels = unscaled.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels

@@ -222,6 +222,11 @@ def _refuse_opaque(nodes: Sequence[Node], rule: GraphRule) -> None:
 def _refuse_empty(coverage: Coverage) -> None:
     if coverage.changed:
         return
+    if coverage.unseen:
+        raise RefusedError(
+            f"{coverage.rule}: the model's ReLUs cannot be seen (they may be in {', '.join(coverage.unseen)}), so the "
+            "result would be the plain gradient; use gradient, integrated_gradients or smooth_grad."
+        )
     others = ", ".join(f"{count} {name}" for name, count in coverage.unchanged.items())
     way = " or set smooth_activations=True, an extension beyond the paper" if others else ""
     raise RefusedError(

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import LayerError, ParameterError, TargetError
-from sightline.forward import Precision, named_layers
+from sightline.forward import Precision
 from sightline.methods import Method, find_methods, resolve_parameters
+from sightline.models.adapted import named_layers
 from sightline.models.model import Model
 from sightline.recording import Options
 from sightline.targets import Contrast, Output, PerImage, Target

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.errors import RefusedError
 from sightline.methods.registry import Range, method
-from sightline.models.session import bare, undisturbed
+from sightline.models.adapted import linear_weight, named_layers
+from sightline.models.session import undisturbed
 from sightline.points import NoiseScale, noisy
 from sightline.recording import Recording
 
@@ -77,15 +78,8 @@ def _is_linear_head(rec: Recording, weights: Tensor, g: Tensor) -> bool:
         return False
     rows, classes = weights.flatten(1), rec.goal.classes[rec.rows]
     with undisturbed(rec.model.module):  # a weight may be computed as it is read, as spectral norm's is
-        return any(_has_rows(m.weight, rows, classes) for m in _linear_layers(bare(rec.model.module)))
-
-
-def _linear_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
-    return [
-        m
-        for m in module.modules()
-        if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.weight[0, 0].numel() == 1)
-    ]
+        heads = (linear_weight(m) for m in named_layers(rec.model.module).values())
+        return any(_has_rows(w, rows, classes) for w in heads if w is not None)
 
 
 def _has_rows(weight: Tensor, rows: Tensor, classes: Tensor) -> bool:

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import LayerError
-from sightline.forward import find_logits, named_layers
-from sightline.models.layouts import Layout, channels_last_hint, find_layout, to_spatial
+from sightline.forward import find_logits
+from sightline.models.adapted import is_channels_last, named_layers
+from sightline.models.layouts import Layout, find_layout, to_spatial
 from sightline.models.session import called, is_scripted, undisturbed
 
-__all__ = ["Layer", "channels_last_hint", "trace_layers"]
+__all__ = ["Layer", "trace_layers"]
 
 _NO_MAPS = ("Pool", "Flatten", "Dropout", "DropPath", "StochasticDepth")
 _LEAST_POSITIONS = 0.02
@@ -49,6 +50,7 @@ class _Event:
 class _Heard:
     """What the hooks heard: every call, the input of the last linear layer, and which tensors are no maps."""
 
+    root: nn.Module
     spatial: tuple[int, ...]
     events: list[_Event] = field(default_factory=list)
     final_input: Tensor | None = None
@@ -57,7 +59,11 @@ class _Heard:
 
     def note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self.calls[name] = call = self.calls.get(name, 0) + 1
-        if isinstance(module, nn.Linear) and inputs and isinstance(inputs[0], Tensor):
+        if (
+            (isinstance(module, nn.Linear) or type(module).__name__ == "Dense")
+            and inputs
+            and isinstance(inputs[0], Tensor)
+        ):
             self.final_input = inputs[0]
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return
@@ -66,7 +72,7 @@ class _Heard:
         mapless = any(word in type(module).__name__ for word in _NO_MAPS)
         if mapless and not (inputs and output is inputs[0]):  # dropout, when off, passes on what it was given
             self.mapless.add(key)
-        layout = _layout(module, output, self.spatial)
+        layout = _layout(output, self.spatial, is_channels_last(self.root, module))
         layer = Layer(f"{name}@{call}" if call > 1 else name, type(module).__name__, tuple(output.shape), layout)
         is_map = layer.spatial is not None and not mapless and key not in self.mapless
         self.events.append(_Event(layer, output, is_map))
@@ -84,7 +90,7 @@ def trace_layers(module: nn.Module, x: Tensor) -> tuple[Layer, ...]:
             "TorchScript runs without hooks, so its layers cannot be read; give the original module, or use a method "
             "that reads the input (gradient, integrated_gradients)."
         )
-    heard = _Heard(tuple(x.shape[2:]))
+    heard = _Heard(module, tuple(x.shape[2:]))
     with undisturbed(module), torch.enable_grad():  # backward too: checkpointed parts run again there
         leaf = x[:1].detach().clone().requires_grad_(True)
         with _listening(module, heard):
@@ -113,10 +119,10 @@ def _listening(module: nn.Module, heard: _Heard) -> Iterator[None]:
         yield
 
 
-def _layout(module: nn.Module, output: Tensor, spatial: tuple[int, ...]) -> Layout | None:
+def _layout(output: Tensor, spatial: tuple[int, ...], channels_last: bool) -> Layout | None:
     if output.ndim < 3 or output.shape[0] != 1:
         return None
-    return find_layout(tuple(output.shape), spatial, channels_last=channels_last_hint(module))
+    return find_layout(tuple(output.shape), spatial, channels_last=channels_last)
 
 
 def _find_default(heard: _Heard, output: Tensor) -> _Event | None:

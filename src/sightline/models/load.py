@@ -7,8 +7,8 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from sightline.errors import ModelError, SightlineError, suggest
 from sightline.geometry import Preprocessing
 from sightline.images import MAX_PIXELS
 from sightline.labels import Labels, read_labels
-from sightline.models import files, zoo
+from sightline.models import files, keras, keras_zoo, zoo
 from sightline.models.model import Model, guess_channels
 
 __all__ = ["Device", "load", "split_models"]
@@ -37,6 +37,7 @@ class _Asked:
     weights: str | os.PathLike[str] | None
     trust: bool
     seed: int
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(
@@ -50,6 +51,7 @@ def load(
     trust: bool = False,
     max_pixels: int = MAX_PIXELS,
     seed: int = 0,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a classifier to be explained.
 
@@ -66,10 +68,12 @@ def load(
     """
     if isinstance(what, Model):
         model = what
+    elif keras.is_keras(what):
+        model = keras.from_keras(what)
     elif isinstance(what, nn.Module):
         model = _from_module(what, weights)
     else:
-        model = _named(str(what), _Asked(weights, trust, seed))
+        model = _named(str(what), _Asked(weights, trust, seed, custom_objects or {}))
     model = _with_overrides(model, labels, preprocessing, fit, max_pixels)
     model = _on_device(model, device, own=isinstance(what, (Model, nn.Module)))
     for note in model.notes:
@@ -143,7 +147,11 @@ def _named(what: str, asked: _Asked) -> Model:
         return _named(name, replace(asked, weights=file))
     if what in _DEMO:
         return _demo(what)
+    if what.startswith(keras_zoo.PREFIX):
+        return keras_zoo.keras_application(what.removeprefix(keras_zoo.PREFIX), asked.weights, asked.seed)
     path = Path(what)
+    if path.suffix in keras.SUFFIXES:
+        return _from_keras_file(path, asked)
     if path.suffix in _WEIGHTS_FILES:
         return _from_file(path, asked)
     if ":" in what:
@@ -168,6 +176,11 @@ def _from_file(path: Path, asked: _Asked) -> Model:
         )
     module = files.read_module(path, asked.trust)
     return Model(module, path.stem, _usual_preprocessing(module), weights=path.name, assumed=True)
+
+
+def _from_keras_file(path: Path, asked: _Asked) -> Model:
+    net = keras.read_keras(path, trust=asked.trust, custom_objects=asked.custom_objects)
+    return keras.from_keras(net, path.stem, weights=path.name)
 
 
 def _from_zoo(name: str, asked: _Asked) -> Model:
@@ -208,6 +221,8 @@ def _from_factory(what: str, asked: _Asked) -> Model:
     made = _call(_find_function(where, function), what)
     if isinstance(made, Model):
         return made
+    if keras.is_keras(made):
+        return _from_keras_factory(made, what, asked)
     if not isinstance(made, nn.Module):
         raise ModelError(f"{what} returned a {type(made).__name__}; wanted a torch.nn.Module or a sightline Model.")
     model = Model(made, function, _usual_preprocessing(made), assumed=True)
@@ -215,6 +230,14 @@ def _from_factory(what: str, asked: _Asked) -> Model:
         return model
     files.fit_weights(made, files.read_state(asked.weights or "", trust=asked.trust), what, str(asked.weights))
     return replace(model, weights=Path(asked.weights or "").name, _layers={}, _copies={})
+
+
+def _from_keras_factory(net: Any, what: str, asked: _Asked) -> Model:
+    if asked.weights in ("default", None) or str(asked.weights).casefold() == "none":
+        return keras.from_keras(net)
+    file = Path(asked.weights or "")
+    keras.load_weights(net, file, what)
+    return keras.from_keras(net, weights=file.name)
 
 
 def _find_function(where: str, function: str) -> Callable[[], Any]:

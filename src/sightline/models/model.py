@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,13 +19,14 @@ from sightline.forward import Precision
 from sightline.geometry import Geometry, Preprocessing, prepare
 from sightline.images import MAX_PIXELS, Picture, read_image
 from sightline.labels import Labels
+from sightline.models.adapted import Adapted, bare, tensors_of
 from sightline.models.layers import Layer, trace_layers
-from sightline.models.session import bare
 
 __all__ = ["Model", "guess_channels"]
 
 _LOG = logging.getLogger("sightline")
 _COPIES: Mapping[Precision, torch.dtype] = {"float64": torch.float64, "float32": torch.float32}
+_CONVOLUTIONS: tuple[tuple[type[nn.Module], int], ...] = ((nn.Conv1d, 1), (nn.Conv2d, 2), (nn.Conv3d, 3))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,8 +34,10 @@ class Model:
     """A classifier ready to be explained.
 
     ``module`` is the user's own, untouched. ``weights`` says where its weights came from ("IMAGENET1K_V1",
-    "random", a file's name, "as given"); ``notes`` say what a user should know of them. ``assumed`` says that no
-    preprocessing came with the model, which is said once, when the first picture needs it.
+    "random", a file's name, "as given"); ``input_size`` is the spatial size that it takes, where it is fixed and known;
+    ``notes`` say what a user should know of them. ``assumed`` says that no
+    preprocessing came with the model, which is said once, when the first picture needs it. ``dims`` is 1 for series,
+    2 for pictures, 3 for volumes; None leaves it to the input's size or the first convolution.
 
     >>> Model(nn.Conv2d(3, 2, 1), "tiny", Preprocessing()).weights
     'as given'
@@ -47,6 +51,8 @@ class Model:
     notes: tuple[str, ...] = ()
     assumed: bool = False
     max_pixels: int = MAX_PIXELS
+    input_size: tuple[int, ...] | None = None
+    dims: int | None = None
     _told: list[bool] = field(default_factory=list, repr=False)
     _layers: dict[tuple[int, ...], tuple[Layer, ...]] = field(default_factory=dict, repr=False)
     _copies: dict[Precision, Model] = field(default_factory=dict, repr=False)
@@ -59,10 +65,10 @@ class Model:
     def weights_hash(self) -> str:
         """SHA-256 of names, shapes and values of parameters and buffers: 16 hexadecimal digits."""
         digest = hashlib.sha256()
-        for name, values in sorted(bare(self.module).state_dict().items()):
-            if isinstance(values, Tensor):
-                digest.update(f"{name}{tuple(values.shape)}{values.dtype}".encode())
-                digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        for name, values in tensors_of(self.module).items():
+            # Keras numbers its layers anew for each model that a process makes: dense_1, dense_2.
+            digest.update(f"{re.sub(r'_[0-9]+(?=/|$)', '', name)}{tuple(values.shape)}{values.dtype}".encode())
+            digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
     @cached_property
@@ -70,9 +76,20 @@ class Model:
         """The names of parameters and buffers that hold NaN or infinity."""
         return tuple(
             name
-            for name, v in bare(self.module).state_dict().items()
-            if isinstance(v, Tensor) and v.is_floating_point() and not bool(torch.isfinite(v).all())
+            for name, v in tensors_of(self.module).items()
+            if v.is_floating_point() and not bool(torch.isfinite(v).all())
         )
+
+    @cached_property
+    def input_dims(self) -> int:
+        """How many spatial dimensions the model takes: ``dims``, or as input size or first convolution have it, or 2."""
+        if self.dims is not None or self.input_size:
+            return self.dims or len(self.input_size or ())
+        # A convolution of a TorchScript module is known by its original name only.
+        names = (str(getattr(m, "original_name", "")) for m in self.module.modules())
+        kinds = zip(self.module.modules(), names, strict=True)
+        found = (n for m, name in kinds for kind, n in _CONVOLUTIONS if isinstance(m, kind) or name == kind.__name__)
+        return next(found, 2)
 
     @property
     def device(self) -> torch.device:
@@ -124,15 +141,19 @@ class Model:
     def example_input(self) -> Tensor:
         """Return a random input (1, C, *S) of the size that the preprocessing makes."""
         size = self.preprocessing.crop or self.preprocessing.resize or 224
-        height, width = size if isinstance(size, tuple) else (size, size)
+        side = size if isinstance(size, tuple) else (size, size)
+        usual = {1: side[:1], 3: (16, 64, 64)}.get(self.input_dims, side)  # of a volume less, for the memory's sake
+        spatial = self.input_size or usual
         generator = torch.Generator().manual_seed(0)
-        return torch.randn((1, self.preprocessing.channels, height, width), generator=generator)
+        return torch.randn((1, self.preprocessing.channels, *spatial), generator=generator)
 
     def in_precision(self, precision: Precision) -> Model:
         """Return the model with its weights in float32 or float64 (a copy); other precisions need none."""
         dtype = _COPIES.get(precision)
         if dtype is None or dtype == self.dtype:
             return self
+        if isinstance(self.module, Adapted) and self.module.precisions is not None:
+            raise ModelError(f"{self.name} computes in {self.dtype} only; use precision='model'.")
         if precision not in self._copies:
             with torch.inference_mode(False), torch.no_grad():  # the copy outlives whatever mode the caller is in
                 module = copy.deepcopy(bare(self.module)).to(dtype)

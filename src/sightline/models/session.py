@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ModelError, SightlineError
+from sightline.models.adapted import bare
 
-__all__ = ["bare", "called", "is_compiled", "is_scripted", "lock_of", "parts", "undisturbed"]
+__all__ = ["called", "is_compiled", "is_scripted", "lock_of", "parts", "undisturbed"]
 
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _GUARD = threading.Lock()
@@ -28,12 +29,6 @@ def lock_of(module: nn.Module) -> threading.RLock:
     """
     with _GUARD:
         return _LOCKS.setdefault(bare(module), threading.RLock())
-
-
-def bare(module: nn.Module) -> nn.Module:
-    """Return the module inside ``torch.compile``'s wrapper, or the module itself."""
-    inner = getattr(module, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else module
 
 
 def called(module: Callable[[Tensor], Any], x: Tensor) -> Any:
@@ -57,7 +52,7 @@ def called(module: Callable[[Tensor], Any], x: Tensor) -> Any:
 
 def is_scripted(module: nn.Module) -> bool:
     """Say whether the module is TorchScript, whose inside Python hooks cannot see."""
-    return isinstance(module, torch.jit.ScriptModule)
+    return isinstance(bare(module), torch.jit.ScriptModule)
 
 
 def is_compiled(module: nn.Module) -> bool:

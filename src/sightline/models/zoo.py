@@ -27,6 +27,7 @@ __all__ = [
     "import_torchvision",
     "metadata",
     "names",
+    "patience",
     "pretrained",
     "weights_enum",
 ]
@@ -171,7 +172,7 @@ def download(name: str, weights: Any) -> nn.Module:
     Raises ModelError where they cannot be had, naming what works without network.
     """
     try:
-        with _timeout(), contextlib.redirect_stdout(sys.stderr):  # torch prints there what is no result
+        with patience(), contextlib.redirect_stdout(sys.stderr):  # torch prints there what is no result
             module: nn.Module = import_torchvision().models.get_model(name, weights=weights)
     except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
         reason = getattr(error, "reason", None) or error
@@ -187,7 +188,8 @@ def download(name: str, weights: Any) -> nn.Module:
 
 
 @contextmanager
-def _timeout() -> Iterator[None]:
+def patience() -> Iterator[None]:
+    """Wait half a minute for a network that does not answer, and not for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(before or _DOWNLOAD_TIMEOUT)
     try:
