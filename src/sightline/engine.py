@@ -129,7 +129,7 @@ def explanations(
     )
     _refuse_other_counts(plan.targets, len(images) if isinstance(images, (Tensor, list, tuple)) else 1)
     fail = on_failure or _raise
-    for batch in batches(samples(plan.model, images, fail), batch_size):
+    for batch in batches(samples(plan.model, images, fail), min(batch_size, plan.model.batch or batch_size)):
         yield from _explain_batch(plan, batch, fail)
 
 
@@ -171,7 +171,7 @@ def _explain_batch(
 
 def _cut_baselines(plan: Plan, batch: list[Sample]) -> Plan:
     """Keep the batch's own of baselines that were given one for each image of the call."""
-    numbers = [sample.number for sample in batch]
+    numbers = _numbers(plan.model, batch)
 
     def cut(value: Any) -> Any:
         several = isinstance(value, Tensor) and value.ndim == batch[0].x.ndim + 1 and len(value) > max(1, *numbers)
@@ -182,7 +182,7 @@ def _cut_baselines(plan: Plan, batch: list[Sample]) -> Plan:
 
 
 def _open(plan: Plan, batch: list[Sample]) -> Recording:
-    x = torch.stack([s.x for s in batch])
+    x = _stacked(plan.model, batch)
     reads = {r for m in plan.methods for r in m.reads}
     layers = _layers_if_any(plan, x) if "layer" in reads else ()
     tapped = (*layers, *(name for t in plan.targets for name in layers_of(t)))
@@ -190,6 +190,19 @@ def _open(plan: Plan, batch: list[Sample]) -> Recording:
     rec = record(plan.model, x, options)
     _refuse_other_labels(plan.model, rec.shared.forward)
     return replace(rec, layer=layers[0] if layers else None)
+
+
+def _stacked(model: Model, batch: list[Sample]) -> Tensor:
+    return torch.stack([s.x for s in _filled(model, batch)])
+
+
+def _numbers(model: Model, batch: list[Sample]) -> list[int]:
+    return [s.number for s in _filled(model, batch)]
+
+
+def _filled(model: Model, batch: list[Sample]) -> list[Sample]:
+    """Repeat the last image up to the batch that the model was exported for; what it gives for those is not used."""
+    return batch + [batch[-1]] * ((model.batch or 0) - len(batch))
 
 
 def _layers_if_any(plan: Plan, x: Tensor) -> tuple[str, ...]:
@@ -210,7 +223,7 @@ def _refuse_other_labels(model: Model, forward: Forward) -> None:
 
 
 def _goals(plan: Plan, rec: Recording, batch: list[Sample]) -> list[Goal]:
-    images = [sample.number for sample in batch]
+    images = _numbers(plan.model, batch)
     forward = rec.shared.forward
     return [
         goal
@@ -277,7 +290,7 @@ def predict(model: Model | nn.Module | str, images: Any) -> list[list[Prediction
     """
     loaded = model if isinstance(model, Model) else load(model)
     found = []
-    for batch in batches(samples(loaded, images, _raise), _BATCH):
-        forward = run_forward(loaded.module, torch.stack([s.x for s in batch]), grad=False)
+    for batch in batches(samples(loaded, images, _raise), min(_BATCH, loaded.batch or _BATCH)):
+        forward = run_forward(loaded.module, _stacked(loaded, batch), grad=False)
         found += [predictions_of(forward, loaded, row) for row in range(len(batch))]
     return found

@@ -50,6 +50,7 @@ class Explanation:
 
     ``attribution`` is signed and unreduced, float32: (C, *S) of the input, or (*S of the layer) for CAMs.
     ``predictions`` are the model's best classes, best first; ``score`` is the number that was explained.
+    ``image`` is the picture (H, W[, C]), ``signal`` the series or volume (C, *S) as it was given.
     """
 
     attribution: np.ndarray
@@ -63,6 +64,7 @@ class Explanation:
     per_channel: bool
     layer: str | None = None
     image: np.ndarray | None = None
+    signal: np.ndarray | None = None
     geometry: Geometry | None = None
     coverage: Coverage | None = None
     completeness: Completeness | None = None
@@ -89,7 +91,7 @@ class Explanation:
 
     @cached_property
     def heatmap(self) -> np.ndarray:
-        """The map on the original image's pixels (H, W): signed, not normalised, channels reduced.
+        """The map on the original's pixels (H, W), or points (L) or (D, H, W): signed, channels reduced.
 
         NaN where the model never saw the picture, because the centre crop cut it off.
         """
@@ -127,6 +129,7 @@ class Explanation:
     ) -> Any:
         """Return a PIL picture: a labelled card, or the overlay, heatmap, masked, alpha-scaled or contoured photo.
 
+        A series is drawn as a line in the colours of its attribution, a volume as the slices that hold the most.
         ``heatmap_opacity`` is the map's (1 hides the photo); values beyond ``percentile`` are clipped.
         """
         from sightline.render.explanation import draw_explanation
@@ -183,16 +186,15 @@ class Explanation:
         self.render(draw).save(file, format="PNG")
 
     def _save_npz(self, file: Path, _: Draw) -> None:
-        arrays = {"attribution": self.attribution, "heatmap": self.heatmap}
-        if self.image is not None:
-            arrays["image"] = self.image
+        arrays = {"attribution": self.attribution, "heatmap": self.heatmap} | self._shown()
         np.savez_compressed(file, about=np.array(json.dumps(self._about())), **arrays)  # type: ignore[arg-type]
 
     def _save_json(self, file: Path, _: Draw) -> None:
-        data = self._about() | {"attribution": _encode(self.attribution)}
-        if self.image is not None:
-            data["image"] = _encode(self.image)
+        data = self._about() | {k: _encode(v) for k, v in {"attribution": self.attribution, **self._shown()}.items()}
         file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+    def _shown(self) -> dict[str, np.ndarray]:
+        return {k: v for k, v in {"image": self.image, "signal": self.signal}.items() if v is not None}
 
     def _about(self) -> dict[str, Any]:
         return {"format": _FORMAT, **self.to_dict()}
@@ -211,7 +213,7 @@ class Explanation:
                     about = json.loads(str(saved["about"]))
             else:
                 about = json.loads(file.read_text(encoding="utf-8"))
-                arrays = {k: _decode(about.pop(k)) for k in ("attribution", "image") if k in about}
+                arrays = {k: _decode(about.pop(k)) for k in ("attribution", "image", "signal") if k in about}
             return _restored(about, arrays)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or 'not an .npz file'}).") from None
@@ -256,6 +258,7 @@ def _restored(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Explanati
         per_channel=about["per_channel"],
         layer=about["layer"],
         image=arrays.get("image"),
+        signal=arrays.get("signal"),
         geometry=Geometry.from_dict(geometry) if geometry else None,
         coverage=Coverage(**coverage) if coverage else None,
         completeness=Completeness(completeness["total"], completeness["expected"]) if completeness else None,

@@ -41,6 +41,7 @@ _HEADS: Mapping[Callable[..., Any], Head] = {
     F.logsigmoid: "log_sigmoid",
 }
 _MOST_HEADS = 8
+_NAMES = ("logits", "out", "output", "scores", "predictions")  # as transformers and torchvision call class scores
 _IN_PLACE = (torch.sigmoid_, Tensor.sigmoid_)
 
 
@@ -271,9 +272,10 @@ def _all_ran(layers: Sequence[str], taps: dict[str, Tensor]) -> dict[str, Tensor
 def find_logits(output: Any, batch: int) -> Tensor:
     """Return the score tensor (N, K, ...) in what a model returned: a tensor, tuple, mapping or dataclass.
 
-    Raises ModelError where there is none, or where its first dimension is not the batch.
+    Raises ModelError where there is none, where there are several to choose from, or where the first dimension is
+    not the batch.
     """
-    found = _first_tensor(output)
+    found = _scores_in(output)
     if found is None:
         raise ModelError(f"the model returned {_kind(output)}, in which there is no tensor of class scores.")
     if found.ndim == 0 or found.shape[0] != batch:
@@ -285,15 +287,40 @@ def find_logits(output: Any, batch: int) -> Tensor:
     return found
 
 
-def _first_tensor(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
+def _scores_in(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor) or output is None:
         return output
+    parts = _parts(output)
+    named = next((parts[k] for k in _NAMES if k in parts), None)
+    if named is not None:
+        return _scores_in(named)
+    tensors = dict(_leaves(parts))
+    scores = {k: v for k, v in tensors.items() if v.ndim == 2} or tensors
+    if len({tuple(v.shape) for v in scores.values()}) > 1:
+        listed = ", ".join(f"{k} {tuple(v.shape)}" for k, v in scores.items())
+        raise ModelError(
+            f"the model returned {_kind(output)} with {listed}; say which are the class scores: output= in load, "
+            "--output-key on the command line."
+        )
+    return next(iter(scores.values()), None)
+
+
+def _leaves(parts: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Tensor]]:
+    for name, part in parts.items():
+        if isinstance(part, Tensor) and part.is_floating_point():
+            yield f"{above}{name!r}", part
+        elif isinstance(part, (Mapping, tuple, list)):
+            yield from _leaves(_parts(part), f"{above}{name!r}.")
+
+
+def _parts(output: Any) -> Mapping[Any, Any]:
+    """Return what a structure holds, by name or number."""
     if isinstance(output, Mapping):
-        named = [output[k] for k in ("logits", "out", "output") if k in output]
-        return _first_tensor(named[0] if named else next(iter(output.values()), None))
+        return output
     if isinstance(output, (tuple, list)):
-        return _first_tensor(output[0]) if output else None
-    return _first_tensor(getattr(output, "logits", None)) if output is not None else None
+        named = getattr(output, "_fields", None)
+        return dict(zip(named, output, strict=True)) if named else dict(enumerate(output))
+    return dict(vars(output)) if hasattr(output, "__dict__") else {}
 
 
 def _kind(output: Any) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -17,7 +15,9 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from sightline.errors import ImageError, suggest
+from sightline.arrays import find_array
+from sightline.errors import ImageError
+from sightline.paths import DENIED, shown, why
 
 __all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image"]
 
@@ -25,7 +25,7 @@ MAX_PIXELS = 179_000_000
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_WANTED = "wanted JPEG, PNG, WebP, BMP, GIF, TIFF or HEIC"
+_WANTED = "wanted JPEG, PNG, WebP, BMP, GIF, TIFF or HEIC, or an array as .npy or .npz"
 # Not whatever Pillow can open: EPS, for one, would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _HEIF = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -33,9 +33,6 @@ _STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": 
     b"MM\0*": "TIFF",
     b"BM": "BMP",
 }
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-_DENIED = "cannot be read: permission denied; change its rights, or copy it to where you may read it."
-_LISTED = 5000
 _DECODING = threading.Lock()
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,6 +62,8 @@ class Picture:
 def read_image(source: Any, *, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode a file, PIL image or array (H, W, C) into 8-bit pixels of the wanted number of channels.
 
+    A .npy or .npz file (or ``FILE.npz:KEY``) is read as the array in it.
+
     EXIF orientation is applied and then forgotten; transparency lies on white. 16-bit greys are divided by 257;
     32-bit ones are read as 0 to 1 (floats only), 0 to 255 or 0 to 65535, whichever holds all of the picture first.
     The pixels are read-only and never share memory with the source, which stays as it was.
@@ -72,9 +71,9 @@ def read_image(source: Any, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.fsdecode(source))
-        return _picture(_from_file(path, _shown(os.fsdecode(source)), channels, max_pixels), _shown(path.name))
+        return _picture(_from_file(path, shown(os.fsdecode(source)), channels, max_pixels), shown(path.name))
     if isinstance(source, Image.Image):
-        name = _shown(Path(os.fsdecode(getattr(source, "filename", "") or "")).name)
+        name = shown(Path(os.fsdecode(getattr(source, "filename", "") or "")).name)
         return _picture(_from_pil(source, name or "the image", channels, max_pixels), name or None)
     if isinstance(source, np.ndarray):
         return _picture(_from_array(np.asarray(source), channels, max_pixels), None)
@@ -91,20 +90,22 @@ def _picture(pixels: np.ndarray, name: str | None) -> Picture:
     return Picture(pixels, name, digest)
 
 
-def _shown(name: str) -> str:
-    """Return a file's name fit for one line of a terminal."""
-    plain = "".join(c if c.isprintable() else "?" for c in name)
-    return plain if len(plain) <= 300 else f"...{plain[-297:]}"
-
-
 def _from_file(path: Path, said: str, channels: int, max_pixels: int) -> np.ndarray:
     if not said:
         raise ImageError("an empty path came as an image; wanted the path of a file.")
-    _check_file(path, said)
+    if (values := find_array(str(path), said, max_pixels * max(channels, 4))) is not None:
+        return _from_array_file(values, channels, max_pixels, said)
     _check_channels(channels, said)
     with _safely(said), path.open("rb") as stream, _opened(stream, said) as image:
         _check_pixels(image.size, max_pixels, said)
         return _decoded(image, channels, said)
+
+
+def _from_array_file(values: np.ndarray, channels: int, max_pixels: int, said: str) -> np.ndarray:
+    try:
+        return _from_array(values, channels, max_pixels)
+    except ImageError as error:
+        raise ImageError(f"{said}: {error}") from None
 
 
 def _from_pil(image: Image.Image, said: str, channels: int, max_pixels: int) -> np.ndarray:
@@ -112,42 +113,6 @@ def _from_pil(image: Image.Image, said: str, channels: int, max_pixels: int) -> 
     _check_pixels(image.size, max_pixels, said)
     with _safely(said):
         return _decoded(image, channels, said)
-
-
-def _check_file(path: Path, said: str) -> None:
-    found = _stat(path, said)
-    kind = stat.S_IFMT(found.st_mode)
-    if kind == stat.S_IFDIR:
-        raise ImageError(f"{said} is a directory; give the image files in it, as {said.rstrip('/')}/*.jpg.")
-    if kind != stat.S_IFREG:
-        raise ImageError(f"{said} is {_KINDS.get(kind, 'no regular file')}; wanted a file: save the image to one.")
-    if not found.st_size:
-        raise ImageError(f"{said} is empty (0 bytes); it may not have been copied fully: get it again.")
-
-
-def _stat(path: Path, said: str) -> os.stat_result:
-    try:
-        return path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise ImageError(f"{said} does not exist.{_instead(path, said)}") from None
-    except PermissionError:
-        raise ImageError(f"{said} {_DENIED}") from None
-    except (OSError, ValueError) as error:  # too long, a NUL byte, links in a circle
-        raise ImageError(f"{said} is not a usable path ({_why(error)}); check it.") from None
-
-
-def _instead(path: Path, said: str) -> str:
-    if "://" in said:
-        return " Download it first: wanted a local file."
-    return suggest(path.name, _siblings(path), most=2) or " Check the path."
-
-
-def _siblings(path: Path) -> list[str]:
-    try:
-        with os.scandir(path.parent) as entries:
-            return [_shown(e.name) for e in itertools.islice(entries, _LISTED)]
-    except (OSError, ValueError):
-        return []
 
 
 @contextmanager
@@ -159,11 +124,11 @@ def _safely(said: str) -> Iterator[None]:
         except ImageError:
             raise
         except PermissionError:
-            raise ImageError(f"{said} {_DENIED}") from None
+            raise ImageError(f"{said} {DENIED}") from None
         except MemoryError:
             raise ImageError(f"{said} does not fit into the memory; give a smaller one.") from None
         except Exception as error:  # noqa: BLE001  decoders of damaged files raise anything
-            raise ImageError(f"{said} is a damaged or truncated image ({_why(error)}); get it again.") from None
+            raise ImageError(f"{said} is a damaged or truncated image ({why(error)}); get it again.") from None
 
 
 @contextmanager
@@ -182,11 +147,6 @@ def _pillow_set() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _why(error: BaseException) -> str:
-    text = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
-    return _shown(text or type(error).__name__)[:120]
-
-
 def _opened(stream: BinaryIO, said: str) -> Image.Image:
     head = stream.read(64)
     stream.seek(0)
@@ -200,7 +160,9 @@ def _opened(stream: BinaryIO, said: str) -> Image.Image:
     try:
         return Image.open(stream, formats=[f for f in _FORMATS if f in Image.OPEN])
     except UnidentifiedImageError:
-        raise ImageError(f"{said} {_unknown(head)}") from None
+        table = said.casefold().endswith((".csv", ".tsv", ".txt"))
+        hint = " A series wants a model whose dims are 1: sightline.Model(..., dims=1)." if table else ""
+        raise ImageError(f"{said} {_unknown(head)}{hint}") from None
 
 
 def _unknown(head: bytes) -> str:
@@ -228,7 +190,7 @@ def _check_channels(channels: int, said: str) -> None:
     if channels not in _MODES:
         raise ImageError(
             f"{said}: the model takes {channels} channels and a picture has 1, 3 or 4; give an array "
-            f"(H, W, {channels}) or a preprocessed tensor (N, {channels}, H, W)."
+            f"(H, W, {channels}), also as .npy, or a preprocessed tensor (N, {channels}, H, W)."
         )
 
 

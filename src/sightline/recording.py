@@ -218,6 +218,8 @@ class Recording:
 
     def _chunk(self) -> int:
         options = self.shared.options
+        if self.model.batch is not None:
+            return 1  # it takes this many rows and no others
         if options.chunk is not None:
             return max(1, options.chunk)
         each = 2 * self.shared.forward.bytes_per_sample * len(self.rows)

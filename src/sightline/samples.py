@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sightline.errors import ImageError, SightlineError
 from sightline.geometry import Geometry, restore
 from sightline.models.model import Model
+from sightline.signals import read_signal, standardised
 
 __all__ = ["Failure", "Sample", "batches", "samples"]
 
@@ -28,7 +29,11 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One image ready for the model, with what is needed to bring a map back onto it."""
+    """One image ready for the model, with what is needed to bring a map back onto it.
+
+    ``signal`` (C, *S) is what is drawn where ``pixels`` cannot be: a series, a volume, a tensor of many channels.
+    ``how`` says what was done to its values.
+    """
 
     given: Any
     number: int
@@ -37,6 +42,8 @@ class Sample:
     pixels: np.ndarray | None
     name: str | None
     hash: str | None
+    signal: np.ndarray | None = None
+    how: str = "given as a tensor"
 
 
 def samples(model: Model, images: Any, fail: Callable[[Failure], None]) -> Iterator[Sample]:
@@ -62,9 +69,20 @@ def _sample(model: Model, given: Any, number: int) -> Sample:
             f"a list of tensors came (one of shape {tuple(given.shape)}); wanted one preprocessed tensor (N, C, *S): "
             "stack them with torch.stack."
         )
+    if model.input_dims != 2:
+        return _signal_sample(model, given, number)
     picture = model.read(given)
     x, geometry = model.prepare(picture)
-    return Sample(given, number, x, geometry, picture.pixels, picture.name, picture.hash)
+    how = model.preprocessing.describe()
+    return Sample(given, number, x, geometry, picture.pixels, picture.name, picture.hash, how=how)
+
+
+def _signal_sample(model: Model, given: Any, number: int) -> Sample:
+    how = model.preprocessing
+    found = read_signal(given, dims=model.input_dims, channels=how.channels, most=model.max_pixels)
+    x, said = standardised(found.values, None if model.assumed else how)
+    ready = x.to(model.device, model.dtype)
+    return Sample(given, number, ready, None, None, found.name, found.hash, found.values, said)
 
 
 def _tensor_samples(model: Model, images: Tensor) -> Iterator[Sample]:
@@ -73,7 +91,7 @@ def _tensor_samples(model: Model, images: Tensor) -> Iterator[Sample]:
             f"a tensor of shape {tuple(images.shape)} came; wanted preprocessed images (N, C, H, W) or signals "
             "(N, C, L)."
         )
-    if images.ndim == 3 and images.shape[0] == model.preprocessing.channels and _takes_pictures(model.module):
+    if images.ndim == 3 and images.shape[0] == model.preprocessing.channels and _takes_pictures(model):
         raise ImageError(
             f"a tensor of shape {tuple(images.shape)} came, one picture (C, H, W); wanted a batch "
             "(N, C, H, W): give x[None]."
@@ -88,11 +106,14 @@ def _tensor_samples(model: Model, images: Tensor) -> Iterator[Sample]:
     for number, x in enumerate(images.detach().to(model.device, model.dtype)):
         known = x.ndim == 3 and model.preprocessing.channels == len(x) and len(x) in (1, 3, 4)
         pixels = restore(x.float().cpu(), model.preprocessing) if known else None
-        yield Sample(number, number, x, None, pixels, None, None)
+        signal = None if pixels is not None else x.float().cpu().numpy().copy()
+        yield Sample(number, number, x, None, pixels, None, None, signal)
 
 
-def _takes_pictures(module: nn.Module) -> bool:
-    kinds = [type(m) for m in module.modules()]
+def _takes_pictures(model: Model) -> bool:
+    if model.dims is not None:
+        return model.dims == 2
+    kinds = [type(m) for m in model.module.modules()]
     return nn.Conv2d in kinds and nn.Conv1d not in kinds
 
 

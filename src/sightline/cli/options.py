@@ -40,7 +40,12 @@ MAX_PIXELS = 179_000_000
 _MODEL_HELP = "torchvision name, NAME@WEIGHTS, file.py:function, package.module:function, demo/honest or demo/cheating"
 
 Images = Annotated[
-    list[str], typer.Argument(help="Image files: JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC.", show_default=False)
+    list[str],
+    typer.Argument(
+        help="Image files (JPEG, PNG, WebP, BMP, GIF, TIFF, HEIC), arrays (.npy, .npz or FILE.npz:KEY), or series for "
+        "models that take them (also .csv, .tsv, .txt).",
+        show_default=False,
+    ),
 ]
 Image = Annotated[str, typer.Argument(help="An image file.", show_default=False)]
 Models = Annotated[

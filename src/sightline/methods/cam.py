@@ -182,7 +182,8 @@ def eigen_grad_cam(
 def _first_component(values: Tensor, centre: bool, sign: Literal["evidence", "none"]) -> Tensor:
     """Project (N, C, *S) on its first right-singular vector over channels: (N, *S).
 
-    An eigenvector's sign is arbitrary; "evidence" turns it so that it agrees with the plain sum over channels.
+    An eigenvector's sign is arbitrary; "evidence" turns it so that it agrees with the plain sum over channels. Where
+    that is zero, as after a layer norm, the few strong positions are made positive.
     """
     flat = values.flatten(2)
     flat = flat - flat.mean(2, keepdim=True) if centre else flat
@@ -194,7 +195,9 @@ def _first_component(values: Tensor, centre: bool, sign: Literal["evidence", "no
     else:
         component = first.squeeze(2) * (flat @ first).norm(dim=1)
     if sign == "evidence":
-        agreement = (component * values.flatten(2).sum(1)).sum(1, keepdim=True)
+        total = values.flatten(2).sum(1)
+        empty = total.norm(dim=1, keepdim=True) < 1e-3 * values.flatten(1).norm(dim=1, keepdim=True)
+        agreement = (component * torch.where(empty, component**2, total)).sum(1, keepdim=True)
         component = torch.where(agreement < 0, -component, component)
     shaped: Tensor = component.reshape(len(values), *values.shape[2:])
     return shaped

@@ -115,5 +115,6 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     if callable(elsewhere):
         return dict(elsewhere())
     if hasattr(own, "get_weights"):
-        return {w.path: torch.as_tensor(w.value) for w in own.weights}
+        weights: Any = own.weights
+        return {w.path: torch.as_tensor(w.value) for w in weights}
     return {name: v for name, v in sorted(own.state_dict().items()) if isinstance(v, Tensor)}

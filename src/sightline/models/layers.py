@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,7 @@ from sightline.models.session import called, is_scripted, undisturbed
 __all__ = ["Layer", "trace_layers"]
 
 _NO_MAPS = ("Pool", "Flatten", "Dropout", "DropPath", "StochasticDepth")
+_ATTENTION = re.compile("attention|attn", re.IGNORECASE)
 _LEAST_POSITIONS = 0.02
 
 
@@ -44,6 +46,7 @@ class _Event:
     layer: Layer
     output: Tensor
     is_map: bool
+    is_part: bool = False
 
 
 @dataclass(eq=False)
@@ -51,19 +54,17 @@ class _Heard:
     """What the hooks heard: every call, the input of the last linear layer, and which tensors are no maps."""
 
     root: nn.Module
+    rows: int
     spatial: tuple[int, ...]
     events: list[_Event] = field(default_factory=list)
     final_input: Tensor | None = None
     mapless: set[tuple[int, int]] = field(default_factory=set)
     calls: dict[str, int] = field(default_factory=dict)
+    running: list[str] = field(default_factory=list)
 
     def note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self.calls[name] = call = self.calls.get(name, 0) + 1
-        if (
-            (isinstance(module, nn.Linear) or type(module).__name__ == "Dense")
-            and inputs
-            and isinstance(inputs[0], Tensor)
-        ):
+        if _is_linear(module) and inputs and isinstance(inputs[0], Tensor):
             self.final_input = inputs[0]
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return
@@ -72,31 +73,45 @@ class _Heard:
         mapless = any(word in type(module).__name__ for word in _NO_MAPS)
         if mapless and not (inputs and output is inputs[0]):  # dropout, when off, passes on what it was given
             self.mapless.add(key)
-        layout = _layout(output, self.spatial, is_channels_last(self.root, module))
+        layout = self._layout(output, is_channels_last(self.root, module))
         layer = Layer(f"{name}@{call}" if call > 1 else name, type(module).__name__, tuple(output.shape), layout)
         is_map = layer.spatial is not None and not mapless and key not in self.mapless
-        self.events.append(_Event(layer, output, is_map))
+        # Keys and values are maps too, but of a step inside attention; a projection is one inside a block.
+        is_part = _is_linear(module) or any(_ATTENTION.search(kind) for kind in self.running)
+        self.events.append(_Event(layer, output, is_map, is_part))
+
+    def _layout(self, output: Tensor, channels_last: bool) -> Layout | None:
+        if output.ndim < 3 or output.shape[0] != self.rows:
+            return None
+        return find_layout(tuple(output.shape), self.spatial, channels_last=channels_last)
 
 
-def trace_layers(module: nn.Module, x: Tensor) -> tuple[Layer, ...]:
-    """List the layers that run for ``x`` (N, C, *S), in execution order, with the default CAM layer marked.
+def trace_layers(module: nn.Module, x: Tensor, rows: int = 1) -> tuple[Layer, ...]:
+    """List the layers that run for the first of ``x`` (N, C, *S), in execution order, the default CAM layer marked.
+
+    ``rows`` is the batch size of the pass.
 
     The default is the last output with spatial extent whose positions still carry gradient and that is not
-    pooling, flattening or dropout. Where the last layer's weights are all zero there is no gradient to follow,
-    and that layer's input is followed instead. Raises LayerError for TorchScript.
+    pooling, flattening or dropout, nor, where there is another, a linear projection or a part of attention. Where
+    the last layer's weights are all zero there is no gradient to follow, and that layer's input is followed instead.
+    Raises LayerError for TorchScript.
     """
     if is_scripted(module):
         raise LayerError(
             "TorchScript runs without hooks, so its layers cannot be read; give the original module, or use a method "
             "that reads the input (gradient, integrated_gradients)."
         )
-    heard = _Heard(module, tuple(x.shape[2:]))
+    heard = _Heard(module, rows, tuple(x.shape[2:]))
     with undisturbed(module), torch.enable_grad():  # backward too: checkpointed parts run again there
-        leaf = x[:1].detach().clone().requires_grad_(True)
+        leaf = x[:1].detach().repeat(rows, *[1] * (x.ndim - 1)).requires_grad_(True)
         with _listening(module, heard):
-            output = find_logits(called(module, leaf + 0), 1)
+            output = find_logits(called(module, leaf + 0), rows)
         default = _find_default(heard, output)
     return tuple(replace(e.layer, default=e is default) for e in heard.events)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Dense"
 
 
 @contextmanager
@@ -106,27 +121,28 @@ def _listening(module: nn.Module, heard: _Heard) -> Iterator[None]:
     def listen(name: str) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if threading.get_ident() == owner:
+                heard.running.pop()
                 heard.note(name, layer, inputs, output)
 
         return hook
+
+    def begin(layer: nn.Module, _: Any) -> None:
+        if threading.get_ident() == owner:
+            heard.running.append(type(layer).__name__)
 
     with ExitStack() as stack:
         seen: set[nn.Module] = set()
         for name, layer in named_layers(module).items():
             if layer not in seen and not is_scripted(layer):
                 seen.add(layer)
+                stack.callback(layer.register_forward_pre_hook(begin).remove)
                 stack.callback(layer.register_forward_hook(listen(name)).remove)
         yield
 
 
-def _layout(output: Tensor, spatial: tuple[int, ...], channels_last: bool) -> Layout | None:
-    if output.ndim < 3 or output.shape[0] != 1:
-        return None
-    return find_layout(tuple(output.shape), spatial, channels_last=channels_last)
-
-
 def _find_default(heard: _Heard, output: Tensor) -> _Event | None:
-    candidates = [e for e in reversed(heard.events) if e.is_map and e.output.requires_grad]
+    latest = [e for e in reversed(heard.events) if e.is_map and e.output.requires_grad]
+    candidates = [*(e for e in latest if not e.is_part), *(e for e in latest if e.is_part)]
     end = heard.final_input if _is_dead_end(output, heard.final_input) else output
     if end is None or not end.requires_grad:
         return None

@@ -57,7 +57,13 @@ def _dense_layout(shape: tuple[int, ...], spatial: tuple[int, ...], channels_las
     first, last = shape[2:], shape[1:-1]
     if _fits(last, spatial) and (channels_last or not _fits(first, spatial)):
         return Layout("channels_last", last)
-    return Layout("channels_first", first)
+    return Layout("channels_first", first) if _fits(first, spatial) or _is_stretched(first, spatial) else None
+
+
+def _is_stretched(grid: tuple[int, ...], spatial: tuple[int, ...]) -> bool:
+    """Say whether each side is the input's divided by a whole number of its own: tokens by heads are no map."""
+    wholes = [max(1, round(s / max(1, g))) for g, s in zip(grid, spatial, strict=True)]
+    return all(abs(g - s / k) <= max(2.0, 0.1 * g) for g, s, k in zip(grid, spatial, wholes, strict=True))
 
 
 def _fits(grid: tuple[int, ...], spatial: tuple[int, ...]) -> bool:

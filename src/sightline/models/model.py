@@ -38,6 +38,7 @@ class Model:
     ``notes`` say what a user should know of them. ``assumed`` says that no
     preprocessing came with the model, which is said once, when the first picture needs it. ``dims`` is 1 for series,
     2 for pictures, 3 for volumes; None leaves it to the input's size or the first convolution.
+    ``batch`` is the only batch size that an exported program takes.
 
     >>> Model(nn.Conv2d(3, 2, 1), "tiny", Preprocessing()).weights
     'as given'
@@ -53,6 +54,7 @@ class Model:
     max_pixels: int = MAX_PIXELS
     input_size: tuple[int, ...] | None = None
     dims: int | None = None
+    batch: int | None = None
     _told: list[bool] = field(default_factory=list, repr=False)
     _layers: dict[tuple[int, ...], tuple[Layer, ...]] = field(default_factory=dict, repr=False)
     _copies: dict[Precision, Model] = field(default_factory=dict, repr=False)
@@ -82,7 +84,7 @@ class Model:
 
     @cached_property
     def input_dims(self) -> int:
-        """How many spatial dimensions the model takes: ``dims``, or as input size or first convolution have it, or 2."""
+        """How many spatial dimensions it takes: ``dims``, or as input size or first convolution have it, or 2."""
         if self.dims is not None or self.input_size:
             return self.dims or len(self.input_size or ())
         # A convolution of a TorchScript module is known by its original name only.
@@ -122,7 +124,7 @@ class Model:
         example = x if x is not None else self.example_input()
         key = tuple(example.shape[1:])
         if key not in self._layers:
-            self._layers[key] = trace_layers(self.module, example.to(self.device, self.dtype))
+            self._layers[key] = trace_layers(self.module, example.to(self.device, self.dtype), self.batch or 1)
         return self._layers[key]
 
     def default_layer(self, x: Tensor | None = None) -> str:
@@ -133,6 +135,11 @@ class Model:
         for layer in self.layers(x):
             if layer.default:
                 return layer.name
+        if not self.layers(x):
+            raise LayerError(
+                f"{self.name} shows no layers, so CAMs have nothing to read; use a method that reads the input or the "
+                "scores (sightline methods)."
+            )
         raise LayerError(
             f"{self.name} has no layer with positions that still carry gradient, so CAMs mean nothing here; "
             "use a method that reads the input (gradient, integrated_gradients), or name a layer."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import ParameterError, RefusedError, SightlineError
-from sightline.render import grid, heatmap_image, legend, overlay, prediction_table
+from sightline.render import grid, legend, prediction_table
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sightline.models.model import Model
 
 __all__ = ["Comparison", "compare", "map_cell", "photo_cell", "style_legend"]
+
+_NOUNS = {1: "series", 3: "volume"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,7 @@ def _picture(
     return grid(
         body,
         row_labels=[f"{short[name]}: {label}" if len(short) > 1 else label for name, label in rows],
-        column_labels=["photo", "predictions", *methods],
+        column_labels=[_NOUNS.get(found[0][1].heatmap.ndim, "photo"), "predictions", *methods],
         title=_title(found, short),
         legends=_legends([e for _, e in found], colormap),
     )
@@ -121,12 +123,10 @@ def _title(found: Sequence[tuple[str, Explanation]], short: Mapping[str, str]) -
 
 
 def photo_cell(e: Explanation) -> Image.Image:
-    """Return the photo of an explanation as an RGB picture."""
-    from PIL import Image as Pillow
+    """Return what was explained as an RGB picture: the photo, the line of a series, a slice of a volume."""
+    from sightline.render.explanation import photo_picture
 
-    from sightline.render.explanation import photo_of
-
-    return Pillow.fromarray(photo_of(e)).convert("RGB")
+    return photo_picture(e)
 
 
 def _table(e: Explanation) -> Image.Image:
@@ -134,30 +134,31 @@ def _table(e: Explanation) -> Image.Image:
 
 
 def map_cell(e: Explanation, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
-    """Draw an explanation's map for a cell: over the photo, or alone where it is a grey one."""
-    from sightline.render.explanation import clip_percentile, photo_of
+    """Draw an explanation's map for a cell: over what was explained, or alone where it is a grey one."""
+    from sightline.render.explanation import map_picture
 
-    looks: dict[str, Any] = {"style": e.style, "colormap": colormap, "percentile": clip_percentile(e)}
-    if e.style == "grey":
-        return heatmap_image(e.heatmap, **looks)
-    return overlay(photo_of(e), e.heatmap, heatmap_opacity=opacity, **looks)
+    return map_picture(e, opacity, colormap)
 
 
 def _legends(found: Sequence[Explanation], colormap: str | None) -> list[Image.Image]:
     styles: list[Style] = list(dict.fromkeys(e.style for e in found))
     unseen = any(bool((e.heatmap != e.heatmap).any()) for e in found)
-    return [style_legend(s, colormap, not_seen=unseen and s == styles[0]) for s in styles]
+    series = any(e.heatmap.ndim == 1 for e in found)
+    return [style_legend(s, colormap, not_seen=unseen and s == styles[0], series=series) for s in styles]
 
 
-def style_legend(style: Style, colormap: str | None = None, *, not_seen: bool = False) -> Image.Image:
+def style_legend(
+    style: Style, colormap: str | None = None, *, not_seen: bool = False, series: bool = False
+) -> Image.Image:
     """Draw the legend of a style's cells; pixel maps are clipped at a percentile, and it says so."""
-    signed, clipped = style == "diverging", style != "sequential"
+    clipped = style != "sequential" and not series
+    signed = style == "diverging"
     return legend(
         (-1.0, 1.0) if signed else (0.0, 1.0),
         style=style,
         width=320,
         colormap=colormap,
         share_of="the 99.5th percentile" if clipped else "the largest value",
-        beyond=(signed, clipped),
+        beyond=(signed and clipped, clipped),
         not_seen=not_seen,
     )

@@ -11,7 +11,7 @@ from PIL import Image
 from sightline.errors import ImageError, InputError
 from sightline.render.palette import RGB
 
-__all__ = ["greyed", "hatched", "resized_map", "resized_photo", "rgb"]
+__all__ = ["channels_note", "greyed", "hatched", "resized_map", "resized_photo", "rgb", "shown_channels"]
 
 # Cool greys: a black-and-white or dark map has no such colour, so that "not seen" is never read as a value.
 SHADE: RGB = (64, 74, 90)
@@ -38,6 +38,40 @@ def rgb(photo: NDArray[Any]) -> Image.Image:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image).convert("RGB")
+
+
+def shown_channels(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return values (C, *S) of any number of channels as a picture to look at: uint8 (*S, 3), or grey (*S).
+
+    The first three channels are red, green and blue, of fewer the first is grey. They are stretched to 0..255, the
+    few extremes cut: three together, so that their colours stay, and of more each by itself.
+
+    >>> shown_channels(np.array([[[0.0, 2.0]], [[7.0, 7.0]]])).tolist()
+    [[0, 255]]
+    """
+    planes = np.asarray(values, np.float64)
+    if len(planes) < 3:
+        return _stretched(planes[0])
+    return np.moveaxis(_stretched(planes) if len(planes) == 3 else np.stack([_stretched(p) for p in planes[:3]]), 0, -1)
+
+
+def channels_note(count: int) -> str | None:
+    """Return what must be said of `shown_channels`, None where it shows all.
+
+    >>> channels_note(5)
+    'shown are channels 0, 1 and 2 of 5 as red, green and blue, each stretched from black to white'
+    """
+    if count in (1, 3):
+        return None
+    if count == 2:
+        return "shown is channel 0 of 2, stretched from black to white"
+    return f"shown are channels 0, 1 and 2 of {count} as red, green and blue, each stretched from black to white"
+
+
+def _stretched(plane: NDArray[np.float64]) -> NDArray[np.uint8]:
+    low, high = np.percentile(plane, (0.5, 99.5)) if plane.size > 400 else (plane.min(), plane.max())
+    share = (plane.clip(low, high) - low) / (high - low) if high > low else np.full_like(plane, 0.5)
+    return np.rint(share * 255).astype(np.uint8)
 
 
 def check_same_size(photo: Image.Image, heatmap: NDArray[Any]) -> None:

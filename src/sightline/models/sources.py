@@ -1,0 +1,195 @@
+"""From what a user names or gives to a `Model`: modules, functions, names and files, each by its own way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sightline.errors import ModelError, suggest
+from sightline.geometry import Preprocessing
+from sightline.labels import Labels
+from sightline.models import exported, factory, files, hub, keras, keras_zoo, onnx, zoo
+from sightline.models.function import FunctionNet
+from sightline.models.model import Model, guess_channels
+
+__all__ = ["Asked", "from_function", "from_module", "named"]
+
+_DEMO = {"demo/honest": "honest", "demo/cheating": "cheating"}
+_WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_RANDOM = "random weights, as asked: the maps show the architecture, not anything learned"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `load` that a source needs."""
+
+    weights: str | os.PathLike[str] | None
+    trust: bool
+    seed: int
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether random weights were asked for."""
+        return self.weights is None or str(self.weights).casefold() == "none"
+
+    @property
+    def file(self) -> Path | None:
+        """The weights file that was named, or None."""
+        return None if self.nothing or self.weights == "default" else Path(self.weights or "")
+
+
+def from_module(module: nn.Module, weights: Any) -> Model:
+    """Wrap a user's module, with the preprocessing and class names that it carries with it, if any.
+
+    Raises ModelError where weights came too.
+    """
+    if weights not in ("default", None):
+        raise ModelError(
+            "weights= came with a module; load them into it yourself (module.load_state_dict): Sightline does not "
+            "change your module."
+        )
+    how = hub.known_preprocessing(module)
+    usual = _usual_preprocessing(module) if how is None else how
+    return Model(module, type(module).__name__, usual, hub.known_labels(module), assumed=how is None)
+
+
+def from_function(function: Callable[..., Any], name: str | None = None) -> Model:
+    """Wrap a function of a batch (N, C, H, W), by default float RGB from 0 to 1, that returns scores (N, K)."""
+    how = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
+    said = name or str(getattr(function, "__name__", type(function).__name__))
+    return Model(FunctionNet(function), said, how, assumed=True)
+
+
+def _usual_preprocessing(module: nn.Module) -> Preprocessing:
+    """Return what most models want, for one that does not say: ImageNet's, or -1 to 1 for other channel counts."""
+    channels = guess_channels(module)
+    how = Preprocessing()
+    return how if channels == 3 else replace(how, mean=(0.5,) * channels, std=(0.5,) * channels)
+
+
+def named(what: str, asked: Asked) -> Model:
+    """Load what a text means: ``NAME@WEIGHTS``, a name of one of the zoos, a file, a factory, a folder or hub name.
+
+    Raises ModelError or TrustError, each with what would work.
+    """
+    name, at, file = what.partition("@")
+    if at:
+        return named(name, replace(asked, weights=file))
+    if what in _DEMO:
+        return _demo(what)
+    if what.startswith(keras_zoo.PREFIX):
+        return keras_zoo.keras_application(what.removeprefix(keras_zoo.PREFIX), asked.weights, asked.seed)
+    if what.startswith(hub.TIMM):
+        return hub.timm_model(what.removeprefix(hub.TIMM), asked.weights, asked.seed, trust=asked.trust)
+    read = _FILES.get(Path(what).suffix.lower())
+    if read is not None:
+        return read(Path(what), asked)
+    if ":" in what:
+        return _from_factory(what, asked)
+    return hub.from_hub(what, asked.weights, asked.seed) if hub.is_hub_name(what) else _from_zoo(what, asked)
+
+
+def _demo(name: str) -> Model:
+    from sightline.demo.nets import DEMO_MEAN, DEMO_STD, load_demo
+    from sightline.demo.scenes import CLASSES, SIZE
+
+    how = Preprocessing(resize=SIZE, crop=SIZE, mean=DEMO_MEAN, std=DEMO_STD)
+    module = load_demo("honest" if name == "demo/honest" else "cheating")
+    return Model(module, name, how, Labels(CLASSES), weights="embedded")
+
+
+def _from_weights_file(path: Path, asked: Asked) -> Model:
+    if path.suffix == ".safetensors":
+        raise ModelError(
+            f"{path} holds weights without an architecture; name both: --model NAME@{path.name}, or "
+            f"--model FACTORY.py:FUNCTION --weights {path.name}."
+        )
+    module = files.read_module(path, asked.trust)
+    return Model(module, path.stem, _usual_preprocessing(module), weights=path.name, assumed=True)
+
+
+def _from_keras_file(path: Path, asked: Asked) -> Model:
+    net = keras.read_keras(path, trust=asked.trust, custom_objects=asked.custom_objects)
+    return keras.from_keras(net, path.stem, weights=path.name)
+
+
+_FILES: Mapping[str, Callable[[Path, Asked], Model]] = {
+    **dict.fromkeys(_WEIGHTS_FILES, _from_weights_file),
+    **dict.fromkeys(keras.SUFFIXES, _from_keras_file),
+    ".onnx": lambda path, _: onnx.read_onnx(path),
+    ".pt2": lambda path, asked: exported.read_exported(path, trust=asked.trust),
+}
+
+
+def _from_zoo(name: str, asked: Asked) -> Model:
+    known = zoo.names()
+    if name not in known:
+        raise ModelError(
+            f"there is no model '{name}'.{suggest(name, [*known, *_DEMO])} Wanted a torchvision name, keras/NAME, "
+            "timm/NAME (sightline models), a model's file or folder, NAME@WEIGHTS, file.py:function or demo/honest."
+        )
+    if asked.nothing:
+        how, labels = zoo.metadata(name)
+        return Model(zoo.build(name, seed=asked.seed), name, how, labels, weights="random", notes=(_RANDOM,))
+    if _is_file(str(asked.weights)):
+        return _from_zoo_file(name, asked)
+    published = zoo.pretrained(name, str(asked.weights))
+    how, labels = zoo.metadata(name, published)
+    return Model(zoo.download(name, published), name, how, labels, weights=published.name)
+
+
+def _is_file(weights: str) -> bool:
+    path = Path(weights)
+    return path.suffix in _WEIGHTS_FILES or path.exists() or len(path.parts) > 1
+
+
+def _from_zoo_file(name: str, asked: Asked) -> Model:
+    file = Path(asked.weights or "")
+    state = files.read_state(file, trust=asked.trust)
+    module = zoo.build(name, state)
+    files.fit_weights(module, state, name, str(file))
+    how, labels = zoo.metadata(name)
+    usual = zoo.fine_tuned_classes(name, state) is None
+    return Model(module, name, how, labels if usual else Labels(), weights=file.name)
+
+
+def _from_factory(what: str, asked: Asked) -> Model:
+    where, _, name = what.rpartition(":")
+    function = factory.find_function(where, name)
+    if isinstance(function, nn.Module):
+        return from_module(function, asked.weights)
+    if not factory.is_factory(function):
+        return from_function(function, name)
+    made = factory.made_by(function, what)
+    if isinstance(made, Model):
+        return made
+    if keras.is_keras(made):
+        return _with_keras_weights(made, what, asked)
+    if isinstance(made, nn.Module):
+        return _with_weights(made, name, what, asked)
+    if callable(made):
+        return from_function(made, name)
+    raise ModelError(
+        f"{what} returned a {type(made).__name__}; wanted a torch or Keras model, a function of a batch, or a "
+        "sightline Model."
+    )
+
+
+def _with_weights(made: nn.Module, name: str, what: str, asked: Asked) -> Model:
+    if asked.file is not None:
+        files.fit_weights(made, files.read_state(asked.file, trust=asked.trust), what, str(asked.file))
+    model = replace(from_module(made, None), name=name)
+    return model if asked.file is None else replace(model, weights=asked.file.name)
+
+
+def _with_keras_weights(net: Any, what: str, asked: Asked) -> Model:
+    if asked.file is None:
+        return keras.from_keras(net)
+    keras.load_weights(net, asked.file, what)
+    return keras.from_keras(net, weights=asked.file.name)
