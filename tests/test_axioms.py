@@ -396,7 +396,9 @@ def elementwise_grad_cam(a: np.ndarray, g: np.ndarray) -> np.ndarray:
 def eigen_cam(a: np.ndarray, g: np.ndarray) -> np.ndarray:
     _, _, v = np.linalg.svd(a.T, full_matrices=False)
     projection = a.T @ v[0]
-    return projection if (projection * a.sum(0)).sum() >= 0 else -projection
+    total = a.sum(0)
+    guide = total if np.linalg.norm(total) > 1e-3 * np.linalg.norm(a) else projection**2  # after a layer norm
+    return projection if (projection * guide).sum() >= 0 else -projection
 
 
 def eigen_grad_cam(a: np.ndarray, g: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ import typer
 
 from sightline.cli import options as opt
 from sightline.cli.console import console, file_part, predictions_table, print_json, progress
-from sightline.cli.explain import Asked, check_asked, entry
-from sightline.cli.session import Loading, Report, load_models, parse_parameters
+from sightline.cli.explain import Asked, asked_for, entry
+from sightline.cli.session import Report, load_models
 from sightline.errors import SightlineError
 from sightline.output import written
 
@@ -27,33 +27,20 @@ Examples:
 """
 
 
+@opt.grouped
 def compare_command(
     image: opt.Image,
     model: opt.Models,
+    asking: opt.Asking,
+    loading: opt.Loading,
     method: opt.Methods = "grad_cam,guided_backprop,integrated_gradients",
-    target: opt.Targets = "top1",
-    contrast: opt.Contrast = None,
-    layer: opt.Layer = None,
-    set_: opt.Set = None,
-    output: opt.Output = "logit",
-    weights: opt.Weights = "default",
-    labels: opt.LabelsFile = None,
-    trust: opt.Trust = False,
-    device: opt.Device = "auto",
-    fit: opt.Fit = None,
-    preprocess: opt.Preprocess = None,
-    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
-    seed: opt.Seed = 0,
-    precision: opt.Precision = "model",
     heatmap_opacity: opt.Opacity = 0.5,
     colormap: opt.Colormap = None,
     out: opt.OutPicture = Path("sightline-output"),
     json: opt.Json = False,
 ) -> None:
     """Lay the maps of several methods, models and targets for one image out in one labelled picture."""
-    loading = Loading(weights, labels, trust, device, fit, preprocess, max_pixels, seed)
-    asked = Asked(method, target, contrast, layer, output, precision, seed, parse_parameters(set_))
-    check_asked(asked)
+    asked = asked_for(method, asking, loading)
     models = load_models(model, loading)
     found = _compare(models, image, asked, heatmap_opacity, colormap)
     file = out if out.suffix.casefold() == ".png" else out / f"{file_part(Path(image).stem)}.compare.png"

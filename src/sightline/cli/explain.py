@@ -11,19 +11,21 @@ import typer
 
 from sightline.cli import options as opt
 from sightline.cli.console import console, file_part, predictions_table, print_json, progress
-from sightline.cli.session import Loading, Report, load_models, parse_parameters
+from sightline.cli.session import Report, load_models, parse_parameters
 from sightline.output import written
 
 if TYPE_CHECKING:
     from sightline.explanation import Explanation
     from sightline.models.model import Model
 
-__all__ = ["EXAMPLES", "Asked", "explain_command", "run"]
+__all__ = ["EXAMPLES", "Asked", "asked_for", "entry", "explain_command", "run"]
 
 EXAMPLES = """\b
 Examples:
   sightline explain photo.jpg --model resnet50
   sightline explain *.jpg --model resnet50 --method grad_cam,integrated_gradients --target top3 --out results
+  sightline explain tile.png --model net.h5 --labels names.txt
+  sightline explain series.csv --model net.keras --method integrated_gradients
   sightline explain photo.jpg --model resnet18@my.safetensors --labels names.txt --target "tiger cat" --json
 """
 
@@ -51,24 +53,13 @@ class _Writing:
     taken: set[str] = field(default_factory=set)
 
 
+@opt.grouped
 def explain_command(
     images: opt.Images,
     model: opt.Models,
+    asking: opt.Asking,
+    loading: opt.Loading,
     method: opt.Methods = "grad_cam",
-    target: opt.Targets = "top1",
-    contrast: opt.Contrast = None,
-    layer: opt.Layer = None,
-    set_: opt.Set = None,
-    output: opt.Output = "logit",
-    weights: opt.Weights = "default",
-    labels: opt.LabelsFile = None,
-    trust: opt.Trust = False,
-    device: opt.Device = "auto",
-    fit: opt.Fit = None,
-    preprocess: opt.Preprocess = None,
-    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
-    seed: opt.Seed = 0,
-    precision: opt.Precision = "model",
     draw: opt.Draw = "card",
     heatmap_opacity: opt.Opacity = 0.5,
     colormap: opt.Colormap = None,
@@ -76,9 +67,7 @@ def explain_command(
     json: opt.Json = False,
 ) -> None:
     """Show what in each image made the model say that: a picture and the numbers for every method and target."""
-    loading = Loading(weights, labels, trust, device, fit, preprocess, max_pixels, seed)
-    asked = Asked(method, target, contrast, layer, output, precision, seed, parse_parameters(set_))
-    check_asked(asked)
+    asked = asked_for(method, asking, loading)
     report = Report()
     writing = _Writing(out, draw, heatmap_opacity, colormap)
     for name, loaded in load_models(model, loading).items():
@@ -90,11 +79,14 @@ def explain_command(
     raise typer.Exit(report.exit_code)
 
 
-def check_asked(asked: Asked) -> None:
-    """Refuse unknown methods and parameters before a model is loaded."""
+def asked_for(methods: str, asking: opt.Asking, loading: opt.Loading) -> Asked:
+    """Return what is asked for; unknown methods and parameters are refused before a model is loaded."""
     from sightline.methods import find_methods, resolve_parameters
 
-    resolve_parameters(find_methods(asked.methods), asked.parameters)
+    parameters = parse_parameters(asking.set_)
+    resolve_parameters(find_methods(methods), parameters)
+    how = asking.output, asking.precision, loading.seed
+    return Asked(methods, asking.target, asking.contrast, asking.layer, *how, parameters)
 
 
 def run(name: str, model: Model, images: list[str], asked: Asked, report: Report, keep: Any) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sightline.cli import options as opt
 from sightline.cli.console import console, note, print_json
-from sightline.cli.session import Loading, load_models
+from sightline.cli.session import load_models
 from sightline.errors import ModelError
+
+if TYPE_CHECKING:
+    from sightline.models.layers import Layer
+    from sightline.models.model import Model
 
 __all__ = ["LAYERS_EXAMPLES", "layers_command", "methods_command", "models_command"]
 
 LAYERS_EXAMPLES = """\b
 Examples:
   sightline layers resnet50 --weights none
+  sightline layers net.h5 --blocks
   sightline layers demo/honest --json
 """
 
@@ -61,44 +67,61 @@ def _print_methods(listed: list[dict[str, Any]]) -> None:
 
 def models_command(json: opt.Json = False) -> None:
     """List the models that can be loaded by name."""
-    listed = {"embedded": ["demo/honest", "demo/cheating"], "torchvision": _torchvision_names()}
+    listed = {source: _names(source, names) for source, names in _SOURCES.items()}
     if json:
         print_json({"models": listed})
         return
     screen = console()
     for source, known in listed.items():
-        screen.print(f"[bold]{source}[/bold]")
-        screen.print("  " + (", ".join(known) or "none"))
+        screen.print(f"[bold]{source}[/bold] ({len(known)})")
+        screen.print("  " + (", ".join(known) or "none"), markup=False)
     screen.print(
-        "\nAlso: NAME@WEIGHTS, file.py:function, package.module:function, and any torch.nn.Module from Python."
+        "\nAlso: a Hugging Face folder or hub name, files (.keras, .h5, .onnx, .pt2, TorchScript), NAME@WEIGHTS,\n"
+        "file.py:function, package.module:function, and from Python any torch or Keras model or scoring function.",
+        markup=False,
     )
+
+
+def _names(source: str, names: Callable[[], list[str]]) -> list[str]:
+    try:
+        return names()
+    except ModelError as error:
+        note(f"note: {source}: {error}")
+        return []
+
+
+def _keras_names() -> list[str]:
+    from sightline.models.keras_zoo import PREFIX, names
+
+    return [PREFIX + name for name in names()]
+
+
+def _timm_names() -> list[str]:
+    from sightline.models.hub import TIMM, timm_names
+
+    return [TIMM + name for name in timm_names()]
 
 
 def _torchvision_names() -> list[str]:
     from sightline.models.zoo import names
 
-    try:
-        return names()
-    except ModelError as error:
-        note(f"note: {error}")
-        return []
+    return names()
 
 
+_SOURCES: Mapping[str, Callable[[], list[str]]] = {
+    "embedded": lambda: ["demo/honest", "demo/cheating"],
+    "torchvision": _torchvision_names,
+    "keras.applications": _keras_names,
+    "timm": _timm_names,
+}
+
+
+@opt.grouped
 def layers_command(
-    model: opt.ModelName,
-    weights: opt.Weights = "default",
-    labels: opt.LabelsFile = None,
-    trust: opt.Trust = False,
-    device: opt.Device = "auto",
-    fit: opt.Fit = None,
-    preprocess: opt.Preprocess = None,
-    max_pixels: opt.MaxPixels = opt.MAX_PIXELS,
-    seed: opt.Seed = 0,
-    json: opt.Json = False,
+    model: opt.ModelName, loading: opt.Loading, blocks: opt.Blocks = False, json: opt.Json = False
 ) -> None:
     """List a model's layers in execution order, with shapes; the default layer of CAMs is marked."""
-    loading = Loading(weights, labels, trust, device, fit, preprocess, max_pixels, seed)
-    found = {name: _layers(m) for name, m in load_models(model, loading).items()}
+    found = {name: _layers(m, blocks) for name, m in load_models(model, loading).items()}
     if json:
         print_json({"models": found})
         return
@@ -106,7 +129,7 @@ def layers_command(
         _print_layers(name, about)
 
 
-def _layers(model: Any) -> dict[str, Any]:
+def _layers(model: Model, blocks: bool) -> dict[str, Any]:
     layers = [
         {
             "name": layer.name,
@@ -115,7 +138,7 @@ def _layers(model: Any) -> dict[str, Any]:
             "map": list(layer.spatial) if layer.spatial else None,
             "default": layer.default,
         }
-        for layer in model.layers()
+        for layer in (last_of_each_size(model.layers()) if blocks else model.layers())
     ]
     return {
         "weights": model.weights,
@@ -124,6 +147,12 @@ def _layers(model: Any) -> dict[str, Any]:
         "labels": list(model.labels.names),
         "layers": layers,
     }
+
+
+def last_of_each_size(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the last layer that has each map size, in execution order."""
+    last = {layer.spatial: layer for layer in layers if layer.spatial}
+    return [layer for layer in layers if layer in last.values()]
 
 
 def _print_layers(name: str, about: dict[str, Any]) -> None:

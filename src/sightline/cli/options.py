@@ -1,16 +1,24 @@
-"""The options that several commands share, each described once."""
+"""The options that several commands share, each described once, and groups of them as dataclasses."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 __all__ = [
+    "Asking",
+    "Blocks",
     "Colormap",
     "Contrast",
     "Device",
+    "Dims",
     "Draw",
     "Fit",
     "Image",
@@ -18,6 +26,7 @@ __all__ = [
     "Json",
     "LabelsFile",
     "Layer",
+    "Loading",
     "MaxPixels",
     "Methods",
     "ModelName",
@@ -26,6 +35,7 @@ __all__ = [
     "Out",
     "OutPicture",
     "Output",
+    "OutputKey",
     "Precision",
     "Preprocess",
     "Seed",
@@ -33,11 +43,16 @@ __all__ = [
     "Targets",
     "Trust",
     "Weights",
+    "grouped",
 ]
 
 MAX_PIXELS = 179_000_000
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
-_MODEL_HELP = "torchvision name, NAME@WEIGHTS, file.py:function, package.module:function, demo/honest or demo/cheating"
+_MODEL_HELP = (
+    "torchvision name, keras/NAME, timm/NAME, Hugging Face folder or hub name, a .keras, .h5, .onnx, .pt2 or "
+    "TorchScript file, NAME@WEIGHTS, file.py:function, package.module:function, demo/honest or demo/cheating"
+)
 
 Images = Annotated[
     list[str],
@@ -79,6 +94,15 @@ Layer = Annotated[
     str | None,
     typer.Option("--layer", "-l", help="The layer that CAMs read (sightline layers MODEL); several are fused."),
 ]
+OutputKey = Annotated[
+    str | None,
+    typer.Option("--output-key", help="Which of a model's several outputs are the class scores.", metavar="KEY"),
+]
+Dims = Annotated[
+    int | None,
+    typer.Option("--dims", min=1, max=3, help="1 for series, 2 for pictures, 3 for volumes, if the model hides it."),
+]
+Blocks = Annotated[bool, typer.Option("--blocks", help="Only the last layer of each map size.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="A method's parameter, name=value or method.name=value; may be repeated."),
@@ -119,3 +143,60 @@ Opacity = Annotated[
     typer.Option("--heatmap-opacity", min=0.0, max=1.0, help="The heatmap's opacity; 1 hides the photo."),
 ]
 Colormap = Annotated[str | None, typer.Option("--colormap", help="Any of matplotlib's, such as turbo or viridis.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loading:
+    """The options with which models are loaded."""
+
+    weights: Weights = "default"
+    labels: LabelsFile = None
+    trust: Trust = False
+    device: Device = "auto"
+    fit: Fit = None
+    preprocess: Preprocess = None
+    output_key: OutputKey = None
+    dims: Dims = None
+    max_pixels: MaxPixels = MAX_PIXELS
+    seed: Seed = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """The options of what is explained, but for the methods, whose default is each command's own."""
+
+    target: Targets = "top1"
+    contrast: Contrast = None
+    layer: Layer = None
+    set_: Set = None
+    output: Output = "logit"
+    precision: Precision = "model"
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take dataclasses of options: each of their fields becomes an option of its own."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    listed = inspect.signature(command).parameters.values()
+    groups = {p.name: hints[p.name] for p in listed if dataclasses.is_dataclass(hints[p.name])}
+    plain = [p.replace(kind=_KEYWORD, annotation=hints[p.name]) for p in listed if p.name not in groups]
+    needed = [p for p in plain if p.default is p.empty]
+    optional = [p for p in plain if p.default is not p.empty]
+    grown = [*needed, *optional[:1], *(f for g in groups.values() for f in _fields(g)), *optional[1:]]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        made = {n: g(**{f.name: given.pop(f.name) for f in dataclasses.fields(g)}) for n, g in groups.items()}
+        command(**made, **given)
+
+    del run.__wrapped__
+    run.__signature__ = inspect.Signature(grown)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in grown}
+    return run
+
+
+def _fields(group: type[Any]) -> list[inspect.Parameter]:
+    hints = typing.get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(f.name, _KEYWORD, default=f.default, annotation=hints[f.name])
+        for f in dataclasses.fields(group)
+    ]

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sightline.cli.console import note
+from sightline.cli.options import Loading
 from sightline.errors import ParameterError, SightlineError
 
 if TYPE_CHECKING:
     from sightline.geometry import Preprocessing
     from sightline.models.model import Model
 
-__all__ = ["Loading", "Report", "load_models", "parse_parameters", "parse_preprocessing"]
-
-
-@dataclass(frozen=True)
-class Loading:
-    """The options with which models are loaded."""
-
-    weights: str = "default"
-    labels: Path | None = None
-    trust: bool = False
-    device: str = "auto"
-    fit: str | None = None
-    preprocess: str | None = None
-    max_pixels: int = 179_000_000
-    seed: int = 0
+__all__ = ["Report", "load_models", "parse_parameters", "parse_preprocessing"]
 
 
 @dataclass
@@ -61,27 +47,34 @@ class Report:
 
 def load_models(names: str, how: Loading) -> dict[str, Model]:
     """Load the comma-separated models, each under the name that it was given."""
-    from sightline.models.load import load, split_models
+    from sightline.models.load import split_models
 
     _notes_on_stderr()
     listed = split_models(names)
     if not listed:
         raise ParameterError("--model: no model was given; see: sightline models.")
-    preprocessing = parse_preprocessing(how.preprocess) if how.preprocess else None
-    return {
-        name: load(
-            name,
-            weights=how.weights,
-            labels=how.labels,
-            preprocessing=preprocessing,
-            fit=how.fit,  # type: ignore[arg-type]
-            device=how.device,
-            trust=how.trust,
-            max_pixels=how.max_pixels,
-            seed=how.seed,
-        )
-        for name in dict.fromkeys(listed)
-    }
+    return {name: _loaded(name, how) for name in dict.fromkeys(listed)}
+
+
+def _loaded(name: str, how: Loading) -> Model:
+    from sightline.models.load import load
+
+    key = how.output_key
+    model = load(
+        name,
+        weights=how.weights,
+        labels=how.labels,
+        fit=how.fit,
+        device=how.device,
+        trust=how.trust,
+        max_pixels=how.max_pixels,
+        seed=how.seed,
+        dims=how.dims,
+        output=int(key) if key is not None and key.isdigit() else key,
+    )
+    if how.preprocess is None:
+        return model
+    return replace(model, preprocessing=parse_preprocessing(how.preprocess, model.preprocessing), assumed=False)
 
 
 class _Stderr(logging.Handler):
@@ -111,8 +104,8 @@ def parse_parameters(settings: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def parse_preprocessing(text: str) -> Preprocessing:
-    """Read ``resize=256,crop=224,mean=a/b/c,std=a/b/c,interpolation=bicubic,fit=pad``; what is left out stays usual.
+def parse_preprocessing(text: str, usual: Preprocessing | None = None) -> Preprocessing:
+    """Read ``resize=256,crop=224,mean=a/b/c,std=a/b/c,interpolation=bicubic,fit=pad``; the rest stays ``usual``.
 
     Raises ParameterError for an unknown part or a value that is no number.
     """
@@ -128,7 +121,7 @@ def parse_preprocessing(text: str) -> Preprocessing:
             given[name.strip()] = reader(value.strip())
         except ValueError:
             raise ParameterError(f"--preprocess {part}: '{value}' is not what was wanted, a number.") from None
-    return Preprocessing(**given)
+    return replace(usual or Preprocessing(), **given)
 
 
 def _size(text: str) -> int | tuple[int, int] | None:
@@ -152,4 +145,5 @@ _READERS: dict[str, Any] = {
     "scale": float,
     "interpolation": str,
     "fit": str,
+    "order": str,
 }

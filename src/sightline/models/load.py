@@ -42,6 +42,7 @@ def load(
     custom_objects: Mapping[str, Any] | None = None,
     output: str | int | None = None,
     fixed: Mapping[str, Any] | tuple[Any, ...] | None = None,
+    dims: int | None = None,
 ) -> Model:
     """Load a classifier to be explained.
 
@@ -54,7 +55,7 @@ def load(
     ``output`` names the logits among several outputs, ``fixed`` gives the other inputs (by name, or in a tuple by
     place). ``labels`` are class names or a file of them; ``fit`` is "crop", "squash" or "pad"; ``device`` is "auto",
     "cpu", "cuda" or "mps" (a module of your own stays where it is unless one is named). ``custom_objects`` are the
-    classes of a Keras file.
+    classes of a Keras file. ``dims`` is 1 for series, 2 for pictures, 3 for volumes, where the model does not show it.
 
     Raises ModelError where the model or its weights cannot be had, TrustError where a file would run code.
 
@@ -75,11 +76,19 @@ def load(
         raise ModelError(f"a {type(what).__name__} came as a model; wanted a name, a file, a module or a function.")
     if output is not None or fixed:
         model = replace(model, module=with_call(model.module, output, fixed), _layers={}, _copies={})
+    if dims is not None:
+        model = _with_dims(model, dims)
     model = _with_overrides(model, labels, preprocessing, fit, max_pixels)
     model = _on_device(model, device, own=not isinstance(what, (str, os.PathLike)))
     for note in model.notes:
         _LOG.warning("%s: %s", model.name, note)
     return model
+
+
+def _with_dims(model: Model, dims: int) -> Model:
+    if dims not in (1, 2, 3):
+        raise ModelError(f"dims={dims!r}: wanted 1 (series), 2 (pictures) or 3 (volumes).")
+    return replace(model, dims=dims, _layers={}, _copies={})
 
 
 def _with_overrides(

@@ -92,7 +92,8 @@ def named(what: str, asked: Asked) -> Model:
         return read(Path(what), asked)
     if ":" in what:
         return _from_factory(what, asked)
-    return hub.from_hub(what, asked.weights, asked.seed) if hub.is_hub_name(what) else _from_zoo(what, asked)
+    elsewhere = hub.is_hub_name(what) and not what.startswith("demo/")
+    return hub.from_hub(what, asked.weights, asked.seed) if elsewhere else _from_zoo(what, asked)
 
 
 def _demo(name: str) -> Model:
