@@ -240,3 +240,9 @@ def test_settings_and_preprocessing_are_read() -> None:
     assert (how.resize, how.crop, how.mean, how.fit) == ((100, 120), None, (0.5, 0.5, 0.5), "pad")
     with pytest.raises(ParameterError, match="interpolation"):
         parse_preprocessing("interpolation=best")
+
+
+def test_a_new_size_is_not_framed_by_the_old_crop() -> None:
+    usual = parse_preprocessing("resize=256,crop=224")
+    assert parse_preprocessing("resize=128x128", usual).describe().startswith("resized to 128x128")
+    assert parse_preprocessing("scale=1", usual).crop == 224

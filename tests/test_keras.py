@@ -320,11 +320,86 @@ def test_weights_alone_go_with_a_factory(tmp_path):
         sightline.load(f"{tmp_path}/net.py:make", weights=tmp_path / "missing.h5")
 
 
-def test_two_inputs_are_refused_with_the_way_out():
+def test_of_two_inputs_one_is_fixed():
     a, b = keras.Input((8, 8, 3), name="picture"), keras.Input((4,), name="age")
-    joined = layers.Concatenate()([layers.Flatten()(a), b])
-    with pytest.raises(ModelError, match="picture, age"):
-        sightline.load(keras.Model([a, b], layers.Dense(2)(joined)))
+    net = keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([layers.Flatten()(a), b])))
+    with pytest.raises(ModelError, match=r"picture \(8, 8, 3\), age \(4,\).*fixed={'age': value}"):
+        sightline.load(net)
+    age = np.ones((1, 4), np.float32)
+    model = sightline.load(net, fixed={"age": age})
+    x = torch.rand(2, 3, 8, 8)
+    found = sightline.explain(model, x, "gradient", 1)
+    assert found[1].score == pytest.approx(float(net([x.movedim(1, -1), torch.ones(2, 4)])[1, 1]), abs=1e-5)
+
+
+def test_a_model_that_was_never_called_is_built_without_its_layers_being_counted_twice():
+    net = keras.Sequential([layers.Conv2D(4, 3), layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(2)])
+    model = sightline.load(net)
+    picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    assert sightline.explain(model, picture, "grad_cam").layer.startswith("re_lu")
+    assert not any("@" in layer.name for layer in model.layers())
+
+
+def test_arithmetic_on_the_input_is_the_models_own_preprocessing():
+    given = keras.Input((32, 32, 3))
+    scaled = keras.applications.mobilenet_v2.preprocess_input(given)
+    net = keras.Model(given, layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(scaled))))
+    assert sightline.load(net).preprocessing.scale == 1
+    picture = np.full((32, 32, 3), 200, np.uint8)
+    (found,) = sightline.predict(net, [picture])
+    wanted = net(picture[None].astype("float32"))[0]
+    assert found[0]["logit"] == pytest.approx(float(wanted.max()), abs=1e-4)
+
+
+def test_an_input_without_channels_is_a_grey_picture_unless_the_model_is_one_of_series():
+    net = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(3)])
+    model = sightline.load(net)
+    assert model.input_dims == 2
+    picture = np.random.default_rng(0).integers(0, 255, (56, 56), dtype=np.uint8)
+    assert sightline.explain(model, picture, "gradient").heatmap.shape == (56, 56)
+    series = keras.Sequential([keras.Input((28, 28)), layers.Conv1D(4, 3), layers.Flatten(), layers.Dense(3)])
+    assert sightline.load(series).input_dims == 1
+    with pytest.raises(ModelError, match="takes vectors"):
+        sightline.load(keras.Sequential([keras.Input((784,)), layers.Dense(3)]))
+
+
+def test_several_outputs_have_their_names():
+    given = keras.Input((8, 8, 3))
+    flat = layers.Flatten()(given)
+    net = keras.Model(given, {"kind": layers.Dense(3, name="kind")(flat), "age": layers.Dense(1, name="age")(flat)})
+    with pytest.raises(ModelError, match="output="):
+        sightline.explain(net, torch.rand(1, 3, 8, 8), "gradient")
+    assert len(sightline.predict(sightline.load(net, output="kind"), torch.rand(1, 3, 8, 8))[0]) == 3
+
+
+def test_weights_that_come_with_a_whole_model_are_loaded_or_refused(twin, tmp_path):
+    twin_weights(sequential(), twin).save(tmp_path / "net.keras")
+    other = sequential()
+    other.save_weights(tmp_path / "other.weights.h5")
+    loaded = sightline.load(f"{tmp_path}/net.keras@{tmp_path}/other.weights.h5")
+    assert torch.allclose(loaded.module(X), sightline.load(other).module(X))
+    with pytest.raises(ModelError, match="does not exist"):
+        sightline.load(tmp_path / "net.keras", weights=tmp_path / "missing.h5")
+    with pytest.raises(ModelError, match="load them into it yourself"):
+        sightline.load(other, weights=tmp_path / "other.weights.h5")
+
+
+def test_a_truncated_file_is_said_to_be_one(twin, tmp_path):
+    twin_weights(sequential(), twin).save(tmp_path / "net.h5")
+    whole = (tmp_path / "net.h5").read_bytes()
+    (tmp_path / "half.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"half.h5 is a damaged or truncated"):
+        sightline.load(tmp_path / "half.h5")
+
+
+def test_the_logit_is_found_through_mixed_precision():
+    how = {"dtype": "mixed_float16"}
+    flat, head = layers.Flatten(**how), layers.Dense(3, activation="softmax", **how)
+    (found,) = sightline.explain(
+        keras.Sequential([keras.Input((4, 4, 1)), flat, head]), torch.ones(1, 1, 4, 4), "gradient"
+    )
+    assert not found.notes
+    assert found.predictions[0]["logit"] != found.predictions[0]["probability"]
 
 
 def test_float64_is_refused_with_the_reason():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import socket
 import time
 
@@ -103,6 +104,48 @@ def test_a_folder_with_another_kind_of_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError, match="image classifier"):
         sightline.load(str(tmp_path))
+
+
+def test_code_in_a_folder_does_not_run_unless_trusted(folder, tmp_path, capfd):
+    remote = tmp_path / "remote"
+    shutil.copytree(folder, remote)
+    config = json.loads((remote / "config.json").read_text())
+    names = {"AutoConfig": "mod.C", "AutoModelForImageClassification": "mod.X"}
+    (remote / "config.json").write_text(json.dumps({**config, "model_type": "mything", "auto_map": names}))
+    (remote / "mod.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(TrustError, match=r"code of its own.*--trust"):
+        sightline.load(remote)
+    assert not (tmp_path / "ran").exists()
+    assert capfd.readouterr().out == ""
+
+
+def test_damaged_folders_get_one_line(folder, tmp_path):
+    def copy(name: str):
+        shutil.copytree(folder, tmp_path / name)
+        return tmp_path / name
+
+    weights = copy("weights") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    config = copy("config") / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 24', '"hidden_size": 32'))
+    (copy("processor") / "preprocessor_config.json").write_text("{no")
+    (copy("empty") / "config.json").unlink()
+    for name, words in {
+        "weights": "cannot be loaded",
+        "config": r"do not fit its config.json",
+        "processor": "no JSON object",
+        "empty": "without a config.json",
+    }.items():
+        with pytest.raises(ModelError, match=words) as caught:
+            sightline.load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_that_come_with_a_file_that_has_its_own_are_refused(folder, tmp_path):
+    torch.jit.save(torch.jit.trace(net(), X), tmp_path / "net.pt")
+    for whole in (folder, to_onnx(net(), tmp_path / "net.onnx"), exported(tmp_path / "net.pt2"), tmp_path / "net.pt"):
+        with pytest.raises(ModelError, match="holds its own"):
+            sightline.load(whole, weights="other.pt", trust=True)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +304,38 @@ def test_an_onnx_file_that_converts_to_something_else_is_not_believed(tmp_path, 
     monkeypatch.setattr(onnx2torch, "convert", lambda _: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)))
     model = sightline.load(to_onnx(net(), tmp_path / "net.onnx"))
     assert "differ" in model.notes[0]
+
+
+class Heads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        return x.mean((2, 3)), self.inner(x) + shift
+
+
+def test_onnx_with_several_inputs_and_outputs_has_them_by_name(tmp_path):
+    names = {"input_names": ["x", "shift"], "dynamic_axes": {"x": {0: "n"}, "shift": {0: "n"}}}
+    more = {"dynamo": False, "opset_version": 17, **names}
+    for first, path in (("features", "named.onnx"), ("odd", "odd.onnx")):
+        outputs = [first, "logits" if first == "features" else "mine"]
+        torch.onnx.export(Heads(), (X, torch.zeros(2, 1)), str(tmp_path / path), output_names=outputs, **more)
+    with pytest.raises(ModelError, match=r"fixed=.'shift': value"):
+        sightline.load(tmp_path / "named.onnx")
+    fixed = {"shift": torch.ones(1, 1)}
+    model = sightline.load(tmp_path / "named.onnx", fixed=fixed)
+    assert not model.notes
+    assert same(sightline.explain(model, X, "gradient"), sightline.explain(net(), X, "gradient"))
+    with pytest.raises(ModelError, match=r"'odd'.*output="):
+        sightline.predict(sightline.load(tmp_path / "odd.onnx", fixed=fixed), X)
+    assert len(sightline.predict(sightline.load(tmp_path / "odd.onnx", fixed=fixed, output="mine"), X)[0]) == 5
+
+
+def test_half_precision_onnx_is_explained_in_single(tmp_path):
+    model = sightline.load(to_onnx(net().half(), tmp_path / "half.onnx", X.half()))
+    (found, _) = sightline.explain(model, X, "gradient", 1)
+    assert np.abs(found.attribution - sightline.explain(net(), X, "gradient", 1)[0].attribution).max() < 0.01
 
 
 def test_a_damaged_onnx_file_is_said_to_be_one(tmp_path):

@@ -486,3 +486,10 @@ def test_examples_run(module) -> None:
     import doctest
 
     assert doctest.testmod(module).failed == 0
+
+
+def test_a_series_of_another_length_is_refused_where_the_model_says_its_own(series: Model) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(ImageError, match=r"has 64 values a channel; .* takes 40"):
+        sightline.explain(replace(series, input_size=(40,)), np.zeros((64, 2)), "gradient")

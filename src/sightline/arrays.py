@@ -53,7 +53,7 @@ def read_numbers(source: str, said: str, most: int) -> np.ndarray:
     if found is not None:
         return found
     if path.suffix.casefold() not in _TABLES:
-        raise ImageError(f"{said} holds no array and no table; {_WANTED}.")
+        raise ImageError(f"{said} holds no array and no table, and the model takes series or volumes; {_WANTED}.")
     with _safely(said), path.open(encoding="utf-8-sig") as stream:
         return _table(stream, said, most)
 

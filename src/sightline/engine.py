@@ -216,9 +216,12 @@ def _layers_if_any(plan: Plan, x: Tensor) -> tuple[str, ...]:
 def _refuse_other_labels(model: Model, forward: Forward) -> None:
     outputs = forward.logits.shape[1]
     if len(model.labels) and len(model.labels) != (2 if outputs == 1 else outputs):
+        wanted = (
+            "two names, of the classes 0 and 1" if outputs == 1 else "one name for each class, in the model's order"
+        )
         raise InputError(
-            f"{len(model.labels)} class names came for {model.name}, which has {outputs} outputs; wanted one name for "
-            "each class, in the model's order."
+            f"{len(model.labels)} class names came for {model.name}, which has {outputs} "
+            f"output{'s' if outputs > 1 else ''}; wanted {wanted}."
         )
 
 
@@ -245,7 +248,9 @@ def _column(
     try:
         attribution = _attribution(plan, view, method)
         _refuse_nan(attribution, method)
-    except (RefusedError, ModelError) as error:
+    except (RefusedError, ModelError, LayerError) as error:
+        if isinstance(error, LayerError) and plan.layers:
+            raise  # the call names a layer that no image can make right
         for sample in batch:
             fail(Failure(sample.given, method.name, error))
         return {}

@@ -42,6 +42,7 @@ _HEADS: Mapping[Callable[..., Any], Head] = {
 }
 _MOST_HEADS = 8
 _NAMES = ("logits", "out", "output", "scores", "predictions")  # as transformers and torchvision call class scores
+_CASTS = frozenset({Tensor.to, Tensor.float, Tensor.half, Tensor.double, Tensor.bfloat16, Tensor.type})
 _IN_PLACE = (torch.sigmoid_, Tensor.sigmoid_)
 
 
@@ -86,7 +87,15 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             self.bytes += result.nbytes
+            if func in _CASTS:
+                self._cast(args[0], result)
         return result
+
+    def _cast(self, old: Any, new: Tensor) -> None:
+        """Follow a head through a change of type, such as mixed precision makes after its softmax."""
+        end = next((e for e in self.ends if e.result is old), None)
+        if end is not None:
+            self._ended(_End(end.head, end.given, new))
 
     def _end(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = args[0] if args else kwargs["input"]

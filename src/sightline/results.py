@@ -100,7 +100,7 @@ def predictions_of(forward: Forward, model: Model, row: int) -> list[Prediction]
             index=i,
             label=model.labels.name(i),
             id=model.labels.id(i),
-            logit=float(logits[i]),
+            logit=None if forward.hidden_head else float(logits[i]),
             probability=float(chances[i]),
         )
         for i in best

@@ -99,7 +99,7 @@ def predictions_table(title: str, predictions: Sequence[Mapping[str, Any]] | Seq
     for p in predictions:
         filled = round(_BAR * p["probability"])
         bar = Text("█" * filled + "░" * (_BAR - filled), style="cyan") + Text(f" {p['probability']:.3f}")
-        table.add_row(str(p["index"]), Text(p["label"]), bar, f"{p['logit']:.2f}")
+        table.add_row(str(p["index"]), Text(p["label"]), bar, "" if p["logit"] is None else f"{p['logit']:.2f}")
     return table
 
 

@@ -121,6 +121,8 @@ def parse_preprocessing(text: str, usual: Preprocessing | None = None) -> Prepro
             given[name.strip()] = reader(value.strip())
         except ValueError:
             raise ParameterError(f"--preprocess {part}: '{value}' is not what was wanted, a number.") from None
+    if "resize" in given and "crop" not in given:
+        given["crop"] = None  # what is asked for is the input's size, not a frame around it
     return replace(usual or Preprocessing(), **given)
 
 

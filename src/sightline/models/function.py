@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import ModelError
 from sightline.models.adapted import Adapted, Named
 
-__all__ = ["FunctionNet", "with_call"]
+__all__ = ["FunctionNet", "for_batch", "with_call"]
 
 
 class FunctionNet(nn.Module):
@@ -42,6 +42,8 @@ class FunctionNet(nn.Module):
 
 
 def _tensor(scores: Any, x: Tensor) -> Any:
+    if isinstance(scores, Mapping):
+        return {name: _tensor(part, x) for name, part in scores.items()}
     listed = isinstance(scores, list) and not any(isinstance(s, Tensor) for s in scores)
     if isinstance(scores, np.ndarray) or listed:
         return torch.as_tensor(np.asarray(scores, dtype=np.float32), device=x.device)
@@ -57,15 +59,16 @@ def with_call(
 
     def call(inner: Any, x: Tensor) -> Any:
         others = fixed or ()
-        positional = () if isinstance(others, Mapping) else tuple(_for_batch(v, x) for v in others)
-        named = {k: _for_batch(v, x) for k, v in others.items()} if isinstance(others, Mapping) else {}
+        positional = () if isinstance(others, Mapping) else tuple(for_batch(v, x) for v in others)
+        named = {k: for_batch(v, x) for k, v in others.items()} if isinstance(others, Mapping) else {}
         found = inner(x, *positional, **named)
         return found if output is None else _chosen(found, output)
 
     return Adapted(module, call, channels_last=isinstance(module, Named) and module.channels_last)
 
 
-def _for_batch(value: Any, x: Tensor) -> Any:
+def for_batch(value: Any, x: Tensor) -> Any:
+    """Return a further input for a batch: an array becomes a tensor, and one row becomes a row for each image."""
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor):
@@ -75,6 +78,8 @@ def _for_batch(value: Any, x: Tensor) -> Any:
 
 
 def _chosen(found: Any, output: Any) -> Any:
+    if isinstance(found, (tuple, list)) and str(output).isdigit():
+        output = int(output)
     try:
         return found[output] if isinstance(found, (Mapping, tuple, list)) else getattr(found, str(output))
     except (KeyError, IndexError, AttributeError, TypeError):
@@ -83,6 +88,8 @@ def _chosen(found: Any, output: Any) -> Any:
 
 def _listed(found: Any) -> str:
     kind = type(found).__name__
+    if isinstance(found, Tensor):
+        return "one tensor and nothing else"
     if isinstance(found, Mapping):
         return f"a {kind} with {', '.join(map(repr, found))}"
     if isinstance(found, (tuple, list)):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import socket
 import urllib.parse
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sightline.errors import ModelError, suggest
+from sightline.errors import ModelError, SightlineError, TrustError, suggest
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 from sightline.models import files, zoo
@@ -38,24 +40,27 @@ def is_hub_name(name: str) -> bool:
     return len(parts) == 2 and all(p and p[0].isalnum() for p in parts) and ":" not in name and not Path(name).exists()
 
 
-def from_hub(name: str, weights: Any, seed: int) -> Model:
+def from_hub(name: str, weights: Any, seed: int, *, trust: bool = False) -> Model:
     """Load a Hugging Face image classifier from a folder or the hub; ``weights`` None gives random ones.
 
-    Raises ModelError where transformers is missing, the network is, or the model is no image classifier.
+    Raises ModelError where transformers is missing, the network is, or the model is no image classifier, TrustError
+    where it would run code of its own.
     """
     transformers = _import("transformers")
-    transformers.utils.logging.disable_progress_bar()
-    local = _is_at_hand(name)
+    source = {"local_files_only": _is_at_hand(name), "trust_remote_code": trust}
     untrained = weights is None or str(weights).casefold() == "none"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config = _asked(lambda: transformers.AutoConfig.from_pretrained(name, local_files_only=local), name)
+    with _quiet(transformers):
+        config = _asked(lambda: transformers.AutoConfig.from_pretrained(name, **source), name)
         module = (
-            _untrained(lambda: transformers.AutoModelForImageClassification.from_config(config), name, seed)
+            _untrained(
+                lambda: transformers.AutoModelForImageClassification.from_config(config, trust_remote_code=trust),
+                name,
+                seed,
+            )
             if untrained
-            else _asked(lambda: _pretrained(transformers, name, local), name)
+            else _asked(lambda: _pretrained(transformers, name, source), name)
         )
-    processor = _processor(name, local)
+    processor = _processor(name, source["local_files_only"])
     how = preprocessing_of(processor, config) if processor is not None else _usual(config)
     said = "random" if untrained else "as in the folder" if Path(name).is_dir() else "from the hub"
     return Model(
@@ -69,15 +74,34 @@ def from_hub(name: str, weights: Any, seed: int) -> Model:
     )
 
 
-def _pretrained(transformers: Any, name: str, local: bool) -> nn.Module:
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep the library's own reports and bars off the screen, for what matters in them is said in our errors."""
+    log = transformers.utils.logging
+    before = log.get_verbosity()
+    log.set_verbosity(100)
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(before)
+        log.enable_progress_bar()
+
+
+def _pretrained(transformers: Any, name: str, source: Mapping[str, Any]) -> nn.Module:
     module, about = transformers.AutoModelForImageClassification.from_pretrained(
-        name, local_files_only=local, output_loading_info=True
+        name, output_loading_info=True, **source
     )
     missing = sorted(about["missing_keys"])
     if missing:
+        headless = all(k.startswith(("classifier", "head", "fc")) for k in missing)
+        way = (
+            "it is not an image classifier yet; fine-tune it" if headless else "its files are not whole; get them again"
+        )
         raise ModelError(
-            f"{name} has no weights for {', '.join(missing[:3])}, which would be random: it is not an image classifier "
-            "yet; fine-tune it, or give --weights none."
+            f"{name} has no weights for {', '.join(missing[:3])}, which would be random: {way}, or give --weights none."
         )
     return module  # type: ignore[no-any-return]
 
@@ -100,26 +124,53 @@ def _is_at_hand(name: str) -> bool:
     """Say whether nothing has to be downloaded; raise ModelError at once where it has to and cannot be."""
     if Path(name).is_dir():
         return True
-    hub = _import("huggingface_hub")
-    if isinstance(hub.try_to_load_from_cache(name, "config.json"), str):
+    if _is_cached(name, "config.json"):
         return True
+    _refuse_offline(f"there is no folder and no torchvision model '{name}', and")
+    return False
+
+
+def _is_cached(name: str, file: str) -> bool:
+    return isinstance(_import("huggingface_hub").try_to_load_from_cache(name, file), str)
+
+
+def _refuse_offline(said: str) -> None:
     host = urllib.parse.urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname or "huggingface.co"
     try:
         socket.create_connection((host, 443), timeout=_PATIENCE).close()
     except OSError as error:
         raise ModelError(
-            f"there is no folder and no torchvision model '{name}', and the hub ({host}) cannot be reached ({error}); "
-            "give the folder of a saved model, or a name that is installed (sightline models)."
+            f"{said} the hub ({host}) cannot be reached ({error}); give the folder or file of a saved model, or "
+            "--weights none for random weights."
         ) from None
-    return False
 
 
 def _asked(get: Callable[[], Any], name: str) -> Any:
     try:
         return get()
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except SightlineError:
+        raise
+    except Exception as error:  # noqa: BLE001  damaged files raise anything there
         text = " ".join(str(error).split())
-        raise ModelError(f"{name} cannot be loaded as an image classifier ({text[:240]}).") from None
+        if "trust_remote_code" in text:
+            raise TrustError(
+                f"{name} comes with code of its own that would run, so it is refused; say --trust (trust=True) if you "
+                "know who made it."
+            ) from None
+        if "ignore_mismatched_sizes" in text or "size mismatch" in text:
+            raise ModelError(
+                f"{name}: its weights do not fit its config.json ({_mismatch(text)}); get both again."
+            ) from None
+        if "weights_only" in text:
+            raise TrustError(
+                f"{name} would have to run code to be loaded, so it is refused; save its weights as safetensors."
+            ) from None
+        raise ModelError(f"{name} cannot be loaded as an image classifier ({text[:200]}).") from None
+
+
+def _mismatch(text: str) -> str:
+    found = re.search(r"size mismatch for \S+.*?(?=\. |$)", text)
+    return (found[0] if found else text)[:200]
 
 
 def _untrained(make: Callable[[], Any], name: str, seed: int) -> Any:
@@ -132,13 +183,20 @@ def _processor(name: str, local: bool) -> dict[str, Any] | None:
     """Return the settings of the processor that came with the model, or None."""
     if Path(name).is_dir():
         file = Path(name) / "preprocessor_config.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return _read_settings(file) if file.is_file() else None
     hub = _import("huggingface_hub")
     try:
         found = hub.hf_hub_download(name, "preprocessor_config.json", local_files_only=local)
     except (OSError, ValueError):  # the repository has none, or it was never fetched: the caller says what is assumed
         return None
-    return dict(json.loads(Path(found).read_text(encoding="utf-8")))
+    return _read_settings(Path(found))
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise ModelError(f"{file} is no JSON object with a processor's settings; get it again.") from None
 
 
 def preprocessing_of(settings: Mapping[str, Any], config: Any = None) -> Preprocessing:
@@ -214,7 +272,7 @@ def timm_model(name: str, weights: Any, seed: int, *, trust: bool = False) -> Mo
     """
     timm = _import("timm")
     if not timm.is_model(name.partition(".")[0]):
-        raise ModelError(f"timm has no model '{name}'.{suggest(name, timm_names())} See: sightline models --timm.")
+        raise ModelError(f"timm has no model '{name}'.{suggest(name, timm_names())} See: sightline models.")
     untrained = weights is None or str(weights).casefold() == "none"
     if weights == "default":
         module = _timm_pretrained(timm, name)
@@ -228,6 +286,10 @@ def timm_model(name: str, weights: Any, seed: int, *, trust: bool = False) -> Mo
 
 
 def _timm_pretrained(timm: Any, name: str) -> Any:
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    where = getattr(config, "hf_hub_id", None)
+    if where and not any(_is_cached(where, file) for file in ("model.safetensors", "pytorch_model.bin")):
+        _refuse_offline(f"the weights of {TIMM}{name} are not on this machine, and")
     try:
         with zoo.patience():
             return timm.create_model(name, pretrained=True)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from sightline.errors import ModelError, TrustError
 from sightline.geometry import Preprocessing
 from sightline.models.adapted import Adapted
+from sightline.models.function import for_batch
 from sightline.models.model import Model
 
 __all__ = ["SUFFIXES", "from_keras", "import_keras", "is_keras", "keras_layers", "load_weights", "read_keras"]
@@ -30,6 +31,12 @@ __all__ = ["SUFFIXES", "from_keras", "import_keras", "is_keras", "keras_layers",
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _LOG = logging.getLogger("sightline")
 _CHANNELS_FIRST = "channels_first"
+_SERIES = {"Conv1D", "SeparableConv1D", "DepthwiseConv1D", "Conv1DTranspose", "LSTM", "GRU", "SimpleRNN", "RNN"} | {
+    "Bidirectional",
+    "MultiHeadAttention",
+    "TimeDistributed",
+}
+_ARITHMETIC = {"TrueDivide", "Divide", "Subtract", "Multiply", "Add"}
 
 
 def import_keras() -> ModuleType:
@@ -61,40 +68,72 @@ def is_keras(what: object) -> bool:
     return keras is not None and hasattr(keras, "Model") and isinstance(what, keras.Model)
 
 
-def from_keras(net: Any, name: str | None = None, *, weights: str = "as given") -> Model:
+def from_keras(net: Any, name: str | None = None, *, weights: str = "as given", fixed: Any = None) -> Model:
     """Make a `Model` of a Keras model: (N, C, *S) tensors go in, channels last where it wants them so.
 
-    Raises ModelError for a model that takes several inputs or none of pictures or series.
+    ``fixed`` gives the other inputs of a model that takes several, by name. Raises ModelError where they are missing,
+    and for a model that takes no pictures, series or volumes.
     """
-    shape, last = _input_shape(net), _is_channels_last(net)
+    last = _is_channels_last(net)
+    shape = _input_shape(net, fixed or {})
+    grey = shape is not None and len(shape) == 2 and not _kinds(net) & _SERIES
+    shape = (*shape, 1) if grey and shape is not None else shape
     how = _preprocessing(net, shape, last)
     spatial = _spatial(shape, last)
     return Model(
-        _adapted(net, last),
+        _adapted(net, last, grey, fixed or {}),
         name or net.name,
         how,
         weights=weights,
         assumed=True,
         input_size=_known(spatial),
         dims=len(spatial) if spatial else None,
+        fixed=bool(fixed),
     )
 
 
-def _adapted(net: Any, last: bool) -> nn.Module:
+def _adapted(net: Any, last: bool, grey: bool, fixed: Mapping[str, Any]) -> nn.Module:
     if import_keras().backend.backend() != "torch":
         from sightline.models.bridge import bridged
 
+        if grey or fixed:
+            raise ModelError(f"{net.name}: inputs without channels and further inputs need Keras on torch.")
         return bridged(net, last, keras_layers(net))
-    return Adapted(net, _call_last if last else _call_first, layers=keras_layers, channels_last=last, precisions=())
+
+    def call(inner: Any, x: Tensor) -> Any:
+        given = x[:, 0] if grey else x.movedim(1, -1) if last else x
+        with import_keras().device(x.device.type):  # Keras moves inputs to its own default device
+            _built(inner, given)
+            return _named_outputs(inner, inner(_with_others(inner, given, fixed), training=False))
+
+    return Adapted(net, call, layers=keras_layers, channels_last=last, precisions=())
 
 
-def _call_last(net: Any, x: Tensor) -> Any:
-    return _call_first(net, x.movedim(1, -1))
+def _built(net: Any, x: Tensor) -> None:
+    """Build a model that was never called, unheard by the hooks of whoever counts its layers' calls."""
+    if net.built:
+        return
+    parts = list(net._flatten_layers())
+    kept = [(p, dict(p._forward_hooks), dict(p._forward_pre_hooks)) for p in parts]
+    for part in parts:
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    net(x.detach(), training=False)
+    for part, after, before in kept:
+        part._forward_hooks.update(after)
+        part._forward_pre_hooks.update(before)
 
 
-def _call_first(net: Any, x: Tensor) -> Any:
-    with import_keras().device(x.device.type):  # Keras moves inputs to its own default device
-        return net(x, training=False)
+def _with_others(net: Any, x: Tensor, fixed: Mapping[str, Any]) -> Any:
+    if not fixed:
+        return x
+    return [x if i.name not in fixed else for_batch(fixed[i.name], x) for i in net.inputs]
+
+
+def _named_outputs(net: Any, found: Any) -> Any:
+    names = getattr(net, "output_names", None)
+    several = isinstance(found, (list, tuple)) and names is not None and len(names) == len(found) > 1
+    return dict(zip(names or (), found, strict=True)) if several else found
 
 
 def keras_layers(net: Any) -> dict[str, Any]:
@@ -115,18 +154,29 @@ def _walk(owner: Any, prefix: str, seen: set[int] | None = None) -> Iterator[tup
         yield from _walk(layer, f"{path}.", seen)
 
 
-def _input_shape(net: Any) -> tuple[int | None, ...] | None:
-    """Return the shape of one input without the batch, or None for a subclassed model that was never built."""
+def _input_shape(net: Any, fixed: Mapping[str, Any]) -> tuple[int | None, ...] | None:
+    """Return the shape of the one free input without the batch, or None for a subclassed model or one not built."""
     inputs = getattr(net, "inputs", None)
     if not inputs:
         return None
-    if len(inputs) > 1:
-        names = ", ".join(i.name for i in inputs)
+    free = [i for i in inputs if i.name not in fixed]
+    if len(free) != 1:
+        names = ", ".join(f"{i.name} {tuple(i.shape[1:])}" for i in inputs)
         raise ModelError(
-            f"{net.name} takes {len(inputs)} inputs ({names}); wanted one: fix the others in a model around it, as "
-            "keras.Model(picture, net([picture, constant]))."
+            f"{net.name} takes {len(inputs)} inputs ({names}); give all but the picture: load(..., fixed="
+            f"{{'{inputs[-1].name}': value}})."
         )
-    return tuple(inputs[0].shape[1:])
+    shape = tuple(free[0].shape[1:])
+    if len(shape) < 2:
+        raise ModelError(
+            f"{net.name} takes vectors {shape}, neither pictures nor series; put a keras.layers.Flatten before it, in "
+            "a keras.Sequential with the picture's Input."
+        )
+    return shape
+
+
+def _kinds(net: Any) -> set[str]:
+    return {type(layer).__name__ for layer in keras_layers(net).values()}
 
 
 def _is_channels_last(net: Any) -> bool:
@@ -140,6 +190,12 @@ def _spatial(shape: tuple[int | None, ...] | None, last: bool) -> tuple[int | No
     return shape[:-1] if last else shape[1:]
 
 
+def _begins_with_arithmetic(net: Any) -> bool:
+    """Say whether a functional model first calculates with its input, as ``preprocess_input`` in the graph does."""
+    inside = [o for o in getattr(net, "operations", ()) if type(o).__name__ not in ("InputLayer", "GetItem", "Flip")]
+    return bool(inside) and type(inside[0]).__name__ in _ARITHMETIC
+
+
 def _known(size: tuple[int | None, ...] | None) -> tuple[int, ...] | None:
     found = tuple(s for s in size or () if s is not None)
     return found if size and len(found) == len(size) else None
@@ -148,8 +204,7 @@ def _known(size: tuple[int | None, ...] | None) -> tuple[int, ...] | None:
 def _preprocessing(net: Any, shape: tuple[int | None, ...] | None, last: bool) -> Preprocessing:
     """Return what a Keras model usually wants: its own size, and 0 to 1 unless it rescales by itself."""
     channels = 3 if shape is None else (shape[-1] if last else shape[0]) or 3
-    kinds = {type(layer).__name__ for layer in keras_layers(net).values()}
-    scale = 1.0 if kinds & {"Rescaling", "Normalization"} else 255.0
+    scale = 1.0 if _kinds(net) & {"Rescaling", "Normalization"} or _begins_with_arithmetic(net) else 255.0
     size = _spatial(shape, last)
     known = size is not None and len(size) == 2 and None not in size
     side: Any = size if known else 224
@@ -218,8 +273,11 @@ def _config(path: Path) -> Any:
 
     if not h5py.is_hdf5(path):
         raise ModelError(f"{path} is no Keras file, whatever its name says; wanted .keras or .h5.")
-    with h5py.File(path) as file:
-        found = file.attrs.get("model_config")
+    try:
+        with h5py.File(path) as file:
+            found = file.attrs.get("model_config")
+    except OSError:
+        raise ModelError(f"{path} is a damaged or truncated .h5 file; get it again.") from None
     return None if found is None else json.loads(found)
 
 

@@ -81,8 +81,8 @@ class _Heard:
         self.events.append(_Event(layer, output, is_map, is_part))
 
     def _layout(self, output: Tensor, channels_last: bool) -> Layout | None:
-        if output.ndim < 3 or output.shape[0] != self.rows:
-            return None
+        if output.ndim < 3 or output.shape[0] != self.rows or not output.requires_grad:
+            return None  # what does not depend on the input is a table, as Swin's position biases are
         return find_layout(tuple(output.shape), self.spatial, channels_last=channels_last)
 
 

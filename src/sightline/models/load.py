@@ -18,7 +18,7 @@ from sightline.labels import Labels, read_labels
 from sightline.models import keras
 from sightline.models.function import with_call
 from sightline.models.model import Model
-from sightline.models.sources import Asked, from_function, from_module, named
+from sightline.models.sources import Asked, from_function, from_keras_object, from_module, named
 
 __all__ = ["Device", "load", "split_models"]
 
@@ -65,17 +65,18 @@ def load(
     if isinstance(what, Model):
         model = what
     elif keras.is_keras(what):
-        model = keras.from_keras(what)
+        model = from_keras_object(what, weights, fixed)
     elif isinstance(what, nn.Module):
         model = from_module(what, weights)
     elif isinstance(what, (str, os.PathLike)):
-        model = named(os.fspath(what), Asked(weights, trust, seed, custom_objects or {}))
+        model = named(os.fspath(what), Asked(weights, trust, seed, custom_objects or {}, fixed))
     elif callable(what):
         model = from_function(what)
     else:
         raise ModelError(f"a {type(what).__name__} came as a model; wanted a name, a file, a module or a function.")
-    if output is not None or fixed:
-        model = replace(model, module=with_call(model.module, output, fixed), _layers={}, _copies={})
+    others = None if model.fixed else fixed
+    if output is not None or others:
+        model = replace(model, module=with_call(model.module, output, others), _layers={}, _copies={})
     if dims is not None:
         model = _with_dims(model, dims)
     model = _with_overrides(model, labels, preprocessing, fit, max_pixels)

@@ -38,7 +38,8 @@ class Model:
     ``notes`` say what a user should know of them. ``assumed`` says that no
     preprocessing came with the model, which is said once, when the first picture needs it. ``dims`` is 1 for series,
     2 for pictures, 3 for volumes; None leaves it to the input's size or the first convolution.
-    ``batch`` is the only batch size that an exported program takes.
+    ``batch`` is the only batch size that an exported program takes; ``fixed`` says
+    that its other inputs are given.
 
     >>> Model(nn.Conv2d(3, 2, 1), "tiny", Preprocessing()).weights
     'as given'
@@ -55,6 +56,7 @@ class Model:
     input_size: tuple[int, ...] | None = None
     dims: int | None = None
     batch: int | None = None
+    fixed: bool = False
     _told: list[bool] = field(default_factory=list, repr=False)
     _layers: dict[tuple[int, ...], tuple[Layer, ...]] = field(default_factory=dict, repr=False)
     _copies: dict[Precision, Model] = field(default_factory=dict, repr=False)

@@ -17,7 +17,7 @@ from sightline.models import exported, factory, files, hub, keras, keras_zoo, on
 from sightline.models.function import FunctionNet
 from sightline.models.model import Model, guess_channels
 
-__all__ = ["Asked", "from_function", "from_module", "named"]
+__all__ = ["Asked", "from_function", "from_keras_object", "from_module", "named"]
 
 _DEMO = {"demo/honest": "honest", "demo/cheating": "cheating"}
 _WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -32,6 +32,7 @@ class Asked:
     trust: bool
     seed: int
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Any = None
 
     @property
     def nothing(self) -> bool:
@@ -57,6 +58,15 @@ def from_module(module: nn.Module, weights: Any) -> Model:
     how = hub.known_preprocessing(module)
     usual = _usual_preprocessing(module) if how is None else how
     return Model(module, type(module).__name__, usual, hub.known_labels(module), assumed=how is None)
+
+
+def from_keras_object(net: Any, weights: Any, fixed: Any) -> Model:
+    """Wrap a user's Keras model; raise ModelError where weights came too."""
+    if weights not in ("default", None):
+        raise ModelError(
+            "weights= came with a model; load them into it yourself (model.load_weights): Sightline does not change it."
+        )
+    return keras.from_keras(net, fixed=fixed)
 
 
 def from_function(function: Callable[..., Any], name: str | None = None) -> Model:
@@ -92,8 +102,22 @@ def named(what: str, asked: Asked) -> Model:
         return read(Path(what), asked)
     if ":" in what:
         return _from_factory(what, asked)
-    elsewhere = hub.is_hub_name(what) and not what.startswith("demo/")
-    return hub.from_hub(what, asked.weights, asked.seed) if elsewhere else _from_zoo(what, asked)
+    if hub.is_hub_name(what) and not what.startswith("demo/"):
+        _refuse_weights(what, asked)
+        return hub.from_hub(what, asked.weights, asked.seed, trust=asked.trust)
+    if Path(what).is_dir():
+        raise ModelError(
+            f"{what} is a folder without a config.json; wanted what save_pretrained wrote, or a model's file."
+        )
+    return _from_zoo(what, asked)
+
+
+def _refuse_weights(what: str, asked: Asked) -> None:
+    if asked.file is not None:
+        raise ModelError(
+            f"weights ({asked.file}) came with {what}, which holds its own; give one of them, or an architecture's "
+            "name or factory with the weights."
+        )
 
 
 def _demo(name: str) -> Model:
@@ -111,21 +135,27 @@ def _from_weights_file(path: Path, asked: Asked) -> Model:
             f"{path} holds weights without an architecture; name both: --model NAME@{path.name}, or "
             f"--model FACTORY.py:FUNCTION --weights {path.name}."
         )
+    _refuse_weights(str(path), asked)
     module = files.read_module(path, asked.trust)
     return Model(module, path.stem, _usual_preprocessing(module), weights=path.name, assumed=True)
 
 
 def _from_keras_file(path: Path, asked: Asked) -> Model:
     net = keras.read_keras(path, trust=asked.trust, custom_objects=asked.custom_objects)
-    return keras.from_keras(net, path.stem, weights=path.name)
+    return _with_keras_weights(net, path.stem, str(path), path.name, asked)
 
 
 _FILES: Mapping[str, Callable[[Path, Asked], Model]] = {
     **dict.fromkeys(_WEIGHTS_FILES, _from_weights_file),
     **dict.fromkeys(keras.SUFFIXES, _from_keras_file),
-    ".onnx": lambda path, _: onnx.read_onnx(path),
-    ".pt2": lambda path, asked: exported.read_exported(path, trust=asked.trust),
+    ".onnx": lambda path, asked: _with_own_weights(path, asked, lambda: onnx.read_onnx(path, asked.fixed)),
+    ".pt2": lambda path, asked: _with_own_weights(path, asked, lambda: exported.read_exported(path, trust=asked.trust)),
 }
+
+
+def _with_own_weights(path: Path, asked: Asked, read: Callable[[], Model]) -> Model:
+    _refuse_weights(str(path), asked)
+    return read()
 
 
 def _from_zoo(name: str, asked: Asked) -> Model:
@@ -171,7 +201,7 @@ def _from_factory(what: str, asked: Asked) -> Model:
     if isinstance(made, Model):
         return made
     if keras.is_keras(made):
-        return _with_keras_weights(made, what, asked)
+        return _with_keras_weights(made, None, what, "as given", asked)
     if isinstance(made, nn.Module):
         return _with_weights(made, name, what, asked)
     if callable(made):
@@ -189,8 +219,8 @@ def _with_weights(made: nn.Module, name: str, what: str, asked: Asked) -> Model:
     return model if asked.file is None else replace(model, weights=asked.file.name)
 
 
-def _with_keras_weights(net: Any, what: str, asked: Asked) -> Model:
+def _with_keras_weights(net: Any, name: str | None, what: str, said: str, asked: Asked) -> Model:
     if asked.file is None:
-        return keras.from_keras(net)
+        return keras.from_keras(net, name, weights=said, fixed=asked.fixed)
     keras.load_weights(net, asked.file, what)
-    return keras.from_keras(net, weights=asked.file.name)
+    return keras.from_keras(net, name, weights=asked.file.name, fixed=asked.fixed)
