@@ -161,7 +161,7 @@ def _opened(stream: BinaryIO, said: str) -> Image.Image:
         return Image.open(stream, formats=[f for f in _FORMATS if f in Image.OPEN])
     except UnidentifiedImageError:
         table = said.casefold().endswith((".csv", ".tsv", ".txt"))
-        hint = " A series wants a model of series: --dims 1 (dims=1 in load) where the model does not show it." if table else ""
+        hint = " A series wants a model of series: --dims 1 (dims=1 in load) where it does not show." if table else ""
         raise ImageError(f"{said} {_unknown(head)}{hint}") from None
 
 

@@ -1,6 +1,6 @@
 """The methods: importing this package registers them all."""
 
-from sightline.methods import cam, gradient
+from sightline.methods import cam, gradient, perturbation, surrogate
 from sightline.methods.registry import (
     METHODS,
     Method,
@@ -22,5 +22,7 @@ __all__ = [
     "find_methods",
     "gradient",
     "method",
+    "perturbation",
     "resolve_parameters",
+    "surrogate",
 ]
