@@ -1,6 +1,6 @@
 """The methods: importing this package registers them all."""
 
-from sightline.methods import cam, gradient, perturbation, surrogate
+from sightline.methods import cam, control, gradient, perturbation, score_cam, surrogate
 from sightline.methods.registry import (
     METHODS,
     Method,
@@ -18,11 +18,13 @@ __all__ = [
     "Parameter",
     "Range",
     "cam",
+    "control",
     "find_method",
     "find_methods",
     "gradient",
     "method",
     "perturbation",
     "resolve_parameters",
+    "score_cam",
     "surrogate",
 ]
