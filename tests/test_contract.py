@@ -31,9 +31,12 @@ SAME_FOR_ANY_IMAGE = {
 }
 RECTIFYING = {"guided_backprop", "deconvnet", "guided_grad_cam"}
 
+ATTENTION = {"attention", "attention_rollout", "gradient_rollout", "attention_gradient"}
+
 # What must be refused, with a word of the message; everything else must work.
 REFUSED = {
     **{(m, "smooth"): "smooth_activations=True" for m in RECTIFYING},
+    **{(m, net): "no attention" for m in ATTENTION for net in set(NETS) - {"tokens", "registers"}},
     **{("cam", net): "use grad_cam" for net in ("functional", "tokens", "registers", "dense")},
 }
 PAIRS = [(m, n) for m in METHODS for n in NETS]
@@ -168,6 +171,9 @@ def test_a_net_without_positions_is_explained_at_its_input_or_refused(name):
     if "layer" in METHODS[name].reads:
         with pytest.raises(LayerError, match="use a method that reads the input"):
             explain(net, x, name)
+    elif name in ATTENTION:
+        with pytest.raises(RefusedError, match="no attention"):
+            explain(net, x, name)
     else:
         wanted = (3, 8, 8) if "input" in METHODS[name].reads else (8, 8)
         assert all(m.shape == wanted for m in explain(net, x, name))
@@ -184,7 +190,7 @@ def test_every_method_is_described(name):
     assert re.search(r"\b(19|20)\d\d\b", spec.cite), spec.cite
     assert spec.family in ("cam", "gradient", "perturbation", "relevance", "attention", "control")
     assert set(spec.reads) <= {"input", "layer", "scores"}
-    assert spec.at in spec.reads
+    assert spec.at in spec.reads or spec.family == "attention"  # which is read from the graph, on its own grid
 
 
 @pytest.mark.parametrize("name", METHODS)

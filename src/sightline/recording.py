@@ -113,9 +113,10 @@ class Recording:
     def scores(self) -> Tensor:
         """The target's score for each image (N,)."""
         with torch.no_grad():
-            return self._score().detach()
+            return self.score().detach()
 
-    def _score(self) -> Tensor:
+    def score(self) -> Tensor:
+        """Return the target's score for each image (N,), differentiable where the pass was."""
         return self.goal.score(self.shared.forward, self.rows)
 
     def activation(self, layer: str | None = None) -> Tensor:
@@ -286,7 +287,7 @@ class Recording:
 
     def _read_gradients(self, rule: str) -> tuple[dict[str, Tensor | None], Coverage | None]:
         forward = self.shared.forward
-        score = self._score()
+        score = self.score()
         if not score.requires_grad:
             raise _no_path("anything that was read", self.goal)
         places = {name: t for name, t in {"input": forward.x, **forward.taps}.items() if t.requires_grad}

@@ -1,6 +1,6 @@
 """The methods: importing this package registers them all."""
 
-from sightline.methods import cam, control, gradient, perturbation, score_cam, surrogate
+from sightline.methods import attention, cam, control, gradient, perturbation, score_cam, surrogate
 from sightline.methods.registry import (
     METHODS,
     Method,
@@ -17,6 +17,7 @@ __all__ = [
     "Method",
     "Parameter",
     "Range",
+    "attention",
     "cam",
     "control",
     "find_method",
