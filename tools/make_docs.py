@@ -33,7 +33,7 @@ def methods_page() -> str:
 
 def _method(m) -> list[str]:
     layer = "(C, *S of the layer)" if "reduction" in m.parameters else "(*S of the layer)"
-    shape = "(C, *S) of the input" if m.at == "input" else layer
+    shape = {"input": "(C, *S) of the input", "scores": "(*S of the input)", "layer": layer}[m.at]
     rows = [f"| `{p.name}` | `{p.default}` | {_values(p)} |" for p in m.parameters.values()]
     return [
         f"### {m.name}",

@@ -7,7 +7,7 @@ one forward pass for all, one backward pass for each (target, rule).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from sightline.errors import LayerError, ModelError, RefusedError
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
 from sightline.graph import RULES, Coverage, applied, find_nodes
-from sightline.models.layouts import Layout, find_layout, to_spatial
+from sightline.models.layouts import Layout, find_layout, from_spatial, to_spatial
 from sightline.models.model import Model
 from sightline.models.session import undisturbed
 from sightline.targets import Output, Target, layers_of
@@ -113,9 +113,10 @@ class Recording:
     def scores(self) -> Tensor:
         """The target's score for each image (N,)."""
         with torch.no_grad():
-            return self._score().detach()
+            return self.score().detach()
 
-    def _score(self) -> Tensor:
+    def score(self) -> Tensor:
+        """Return the target's score for each image (N,), differentiable where the pass was."""
         return self.goal.score(self.shared.forward, self.rows)
 
     def activation(self, layer: str | None = None) -> Tensor:
@@ -174,6 +175,30 @@ class Recording:
         for child, size in self.children(points, grad=False):
             yield from child.scores.unflatten(0, (size, -1)).unbind(0)
 
+    def scores_after(self, outputs: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the scores (N,) with the layer's output replaced by each of the ``outputs`` (N, C, *S), in order.
+
+        What comes before the layer runs once for a chunk, where nothing passes by the layer.
+        """
+        source, after = iter(outputs), self.memo(_bytes_after)
+        size = self._chunk(after)
+        while chunk := list(islice(source, size)):
+            forward = self._replaced(torch.cat(chunk), len(chunk), alone=after is not None)
+            scores = self.goal.score(forward, self.rows.repeat(len(chunk)))
+            yield from scores.unflatten(0, (len(chunk), -1)).unbind(0)
+            if self.shared.options.tick is not None:
+                self.shared.options.tick(len(chunk))
+
+    def _replaced(self, outputs: Tensor, copies: int, *, alone: bool) -> Forward:
+        """Run the model with its layer's outputs (copies N, C, *S) given, and before it on N or copies N rows."""
+        name = self._layer_name(None)
+        tap = self._tap(name).detach()
+        values = from_spatial(outputs, self._layout(name), tap.repeat(copies, *[1] * (tap.ndim - 1))).to(tap.dtype)
+        x = self.x if alone else self.x.repeat(copies, *[1] * (self.x.ndim - 1))
+        options = replace(self.shared.options, layers=self.goal.layers)
+        self.shared.passes[0] += 1
+        return _run(self.model, x, options, grad=False, replaced={name: values.contiguous()})
+
     def promise(self, attribution: Tensor, expected: Tensor) -> None:
         """Report how well an attribution (N, ...) adds up to what it promises (N,)."""
         totals = attribution.flatten(1).sum(1).tolist()
@@ -216,14 +241,14 @@ class Recording:
         """Keep the goal alive, so that its id is not given to another while readings are kept under it."""
         self.shared.goals[id(self.goal)] = self.goal
 
-    def _chunk(self) -> int:
+    def _chunk(self, each: int | None = None) -> int:
         options = self.shared.options
         if self.model.batch is not None:
             return 1  # it takes this many rows and no others
         if options.chunk is not None:
             return max(1, options.chunk)
-        each = 2 * self.shared.forward.bytes_per_sample * len(self.rows)
-        return max(1, min(_MOST_POINTS, _budget(self.x.device) // max(1, each)))
+        bytes_each = 2 * (each or self.shared.forward.bytes_per_sample) * len(self.rows)
+        return max(1, min(_MOST_POINTS, _budget(self.x.device) // max(1, bytes_each)))
 
     def _layer_name(self, layer: str | None) -> str:
         name = layer if layer is not None else self.layer
@@ -262,7 +287,7 @@ class Recording:
 
     def _read_gradients(self, rule: str) -> tuple[dict[str, Tensor | None], Coverage | None]:
         forward = self.shared.forward
-        score = self._score()
+        score = self.score()
         if not score.requires_grad:
             raise _no_path("anything that was read", self.goal)
         places = {name: t for name, t in {"input": forward.x, **forward.taps}.items() if t.requires_grad}
@@ -302,7 +327,25 @@ def _budget(device: torch.device) -> int:
     return _CHUNK_BYTES
 
 
-def _run(model: Model, x: Tensor, options: Options, grad: bool = True) -> Forward:
+def _bytes_after(rec: Recording) -> int | None:
+    """Return how much memory an image takes after the layer, or None where the layer alone does not decide the scores.
+
+    Tried with two copies of what the layer computed, which must give the scores twice.
+    """
+    copies = rec.activation().repeat(2, *[1] * (rec.x.ndim - 1))
+    try:
+        twice = rec._replaced(copies, 2, alone=True)
+        scores = rec.goal.score(twice, rec.rows.repeat(2))
+    except (ModelError, RuntimeError):  # something passes by the layer and does not fit two copies
+        return None
+    if len(scores) != len(copies) or not torch.allclose(scores, rec.scores.repeat(2), rtol=1e-3, atol=1e-4):
+        return None
+    return max(1, twice.bytes_per_sample - rec.shared.forward.bytes_per_sample)
+
+
+def _run(
+    model: Model, x: Tensor, options: Options, grad: bool = True, replaced: Mapping[str, Tensor] | None = None
+) -> Forward:
     return run_forward(
         model.module,
         x,
@@ -310,6 +353,7 @@ def _run(model: Model, x: Tensor, options: Options, grad: bool = True) -> Forwar
         from_input=options.from_input,
         grad=grad,
         precision=options.precision,
+        replaced=replaced,
     )
 
 

@@ -41,7 +41,7 @@ def _method(m: Any) -> dict[str, Any]:
         "family": m.family,
         "summary": m.summary,
         "reads": list(m.reads),
-        "attribution": "input" if m.at == "input" else "layer",
+        "attribution": "layer" if m.at == "layer" else "input",
         "parameters": {
             p.name: {"default": p.default, "choices": list(p.choices) or None, "low": p.low, "high": p.high}
             for p in m.parameters.values()

@@ -1,6 +1,6 @@
 """The methods: importing this package registers them all."""
 
-from sightline.methods import cam, gradient
+from sightline.methods import attention, cam, control, gradient, perturbation, score_cam, surrogate
 from sightline.methods.registry import (
     METHODS,
     Method,
@@ -17,10 +17,15 @@ __all__ = [
     "Method",
     "Parameter",
     "Range",
+    "attention",
     "cam",
+    "control",
     "find_method",
     "find_methods",
     "gradient",
     "method",
+    "perturbation",
     "resolve_parameters",
+    "score_cam",
+    "surrogate",
 ]

@@ -28,7 +28,7 @@ __all__ = [
     "resolve_parameters",
 ]
 
-Reads = Literal["input", "layer"]
+Reads = Literal["input", "layer", "scores"]
 Style = Literal["sequential", "diverging", "grey"]
 Reduction = Literal["max-abs", "sum-abs", "sum", "l2", "mean"]
 Upsampling = Literal["bilinear", "bicubic", "nearest", "spline"]
@@ -105,12 +105,22 @@ def _common_input(reduction: Reduction = "sum") -> None: ...
 def _common_layer(upsampling: Upsampling = "bilinear") -> None: ...
 
 
+def _common_scores() -> None: ...
+
+
 def _common_any(
     fuse: Fusion = "mean",
     smooth_samples: Annotated[int, Range(0)] = 0,
     smooth_noise: Annotated[float, Range(0)] = 0.15,
     smooth_scale: NoiseScale = "relative",
 ) -> None: ...
+
+
+_COMMON: Mapping[Reads, Callable[..., None]] = {
+    "input": _common_input,
+    "layer": _common_layer,
+    "scores": _common_scores,
+}
 
 
 def method(
@@ -124,8 +134,9 @@ def method(
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a function over a recording as a method.
 
-    ``reads`` says what has to be tapped before the pass; ``at`` where the attribution lies (by default what is
-    read); ``reduction`` how channels become one map, and ``style`` how that map is drawn.
+    ``reads`` says what has to be tapped before the pass, "scores" that nothing has: any function will do. ``at`` says
+    where the attribution lies (by default what is read; for scores one value for each position of the input);
+    ``reduction`` how channels become one map, and ``style`` how that map is drawn.
     """
     read: tuple[Reads, ...] = (reads,) if isinstance(reads, str) else reads
     place: Reads = at or read[0]
@@ -133,7 +144,7 @@ def method(
     def register(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
         name = getattr(compute, "__name__", "")
         own = _schema(compute, skip=1)
-        common = _schema(_common_any) | _schema(_common_input if place == "input" else _common_layer)
+        common = _schema(_common_any) | _schema(_COMMON[place])
         if reduction is not None:
             common["reduction"] = Parameter("reduction", reduction, (str,), typing.get_args(Reduction))
         drawn: Style = style or ("sequential" if place == "layer" else "diverging")
