@@ -879,3 +879,25 @@ def test_an_unknown_precision_is_refused(precision):
     net, x = make("conv")
     with pytest.raises(ParameterError, match="float64, float32, bfloat16, float16"):
         sightline.explain(net, x, "gradient", precision=precision)
+
+
+@pytest.mark.parametrize("how", [torch.contiguous_format, torch.channels_last])
+def test_a_batch_norm_before_tokens_gives_one_image_its_true_gradient(how):
+    """For one contiguous image torch 2.13 reads the gradient in the wrong order there; two images it reads rightly."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.BatchNorm2d(8), nn.Flatten(2), Turned(), nn.Linear(8, 4), Summed()).eval()
+    x = torch.randn(2, 8, 6, 6)
+    both = [e.attribution for e in sightline.explain(net, x, "gradient", 1)]
+    for image, wanted in zip(x, both, strict=True):
+        one = image[None].contiguous(memory_format=how)
+        assert np.allclose(sightline.explain(net, one, "gradient", 1)[0].attribution, wanted, atol=1e-6)
+
+
+class Turned(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+class Summed(nn.Module):
+    def forward(self, x):
+        return (x * torch.arange(36.0).reshape(1, 36, 1)).sum(1)

@@ -160,7 +160,8 @@ def run_forward(
     watch = _Watch()
     with ExitStack() as stack:
         stack.enter_context(undisturbed(module))
-        leaf = (x.clone() if x.is_inference() else x).detach().requires_grad_(grad and from_input)
+        # Contiguous, so that how an image lies in memory changes nothing.
+        leaf = (x.clone() if x.is_inference() else x).detach().contiguous().requires_grad_(grad and from_input)
         stack.enter_context(torch.set_grad_enabled(grad))
         stack.enter_context(_autocast(x.device, precision))
         _replace(module, replaced or {}, stack)

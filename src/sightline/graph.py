@@ -17,7 +17,7 @@ from torch.autograd.graph import Node
 
 from sightline.errors import RefusedError
 
-__all__ = ["RULES", "Coverage", "GraphRule", "applied", "find_nodes"]
+__all__ = ["RULES", "Coverage", "GraphRule", "applied", "find_nodes", "sound_batch_norms"]
 
 _GradientHook = Callable[[Tensor | None, Tensor | None], Tensor | None]
 
@@ -162,6 +162,8 @@ SMOOTH_ACTIVATIONS = frozenset({
     "SoftplusBackward0",
 })  # fmt: skip
 
+_BATCH_NORM = "NativeBatchNormBackward0"
+
 OPAQUE = (
     "CompiledFunctionBackward",
     "CopySlices",
@@ -233,6 +235,24 @@ def _refuse_empty(coverage: Coverage) -> None:
         f"{coverage.rule}: this model has no ReLU to change{f' (it has {others})' if others else ''}, so the "
         f"result would be the plain gradient; use gradient, integrated_gradients or smooth_grad{way}."
     )
+
+
+@contextlib.contextmanager
+def sound_batch_norms(root: Node | None, rows: int) -> Iterator[None]:
+    """Let the batch norms below ``root`` read the gradients that enter them as they are while the context is open.
+
+    For a single image on a CPU torch 2.13 reads a gradient that is not contiguous in the wrong order, as it comes back
+    from ``flatten(2).transpose(1, 2)``: the gradients of LeViT, XCiT and other hybrids are then wrong, with no warning.
+    """
+    found = [n for n in find_nodes(root) if n.name() == _BATCH_NORM] if rows == 1 else []
+    with contextlib.ExitStack() as stack:
+        for node in found:
+            stack.callback(node.register_prehook(_contiguous).remove)
+        yield
+
+
+def _contiguous(entering: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(g if g is None else g.contiguous() for g in entering)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor
 from sightline.errors import LayerError, ModelError, RefusedError
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
-from sightline.graph import RULES, Coverage, applied, find_nodes
+from sightline.graph import RULES, Coverage, applied, find_nodes, sound_batch_norms
 from sightline.models.layouts import Layout, find_layout, from_spatial, to_spatial
 from sightline.models.model import Model
 from sightline.models.session import undisturbed
@@ -289,7 +289,10 @@ class Recording:
         forward = self.shared.forward
         score = self.score()
         if not score.requires_grad:
-            raise _no_path("anything that was read", self.goal)
+            raise RefusedError(
+                f"{self.model.name} gives scores without a gradient: it leaves torch, or detaches; use a method that "
+                "needs only scores (occlusion, rise, kernel_shap)."
+            )
         places = {name: t for name, t in {"input": forward.x, **forward.taps}.items() if t.requires_grad}
         if rule == "standard":
             return dict(zip(places, _grad(score, list(places.values())), strict=True)), None
@@ -310,7 +313,8 @@ def _no_path(where: str, goal: Goal) -> RefusedError:
 
 def _grad(score: Tensor, places: Sequence[Tensor]) -> Sequence[Tensor | None]:
     try:
-        return torch.autograd.grad(score.sum(), places, retain_graph=True, allow_unused=True)
+        with sound_batch_norms(score.grad_fn, len(score)):
+            return torch.autograd.grad(score.sum(), places, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
         opaque = [n.name() for n in find_nodes(score.grad_fn) if "Checkpoint" in n.name()]
         if not opaque:

@@ -103,7 +103,7 @@ def trace_layers(module: nn.Module, x: Tensor, rows: int = 1) -> tuple[Layer, ..
         )
     heard = _Heard(module, rows, tuple(x.shape[2:]))
     with undisturbed(module), torch.enable_grad():  # backward too: checkpointed parts run again there
-        leaf = x[:1].detach().repeat(rows, *[1] * (x.ndim - 1)).requires_grad_(True)
+        leaf = x[:1].detach().contiguous().repeat(rows, *[1] * (x.ndim - 1)).requires_grad_(True)
         with _listening(module, heard):
             output = find_logits(called(module, leaf + 0), rows)
         default = _find_default(heard, output)

@@ -139,8 +139,8 @@ class Model:
                 return layer.name
         if not self.layers(x):
             raise LayerError(
-                f"{self.name} shows no layers, so CAMs have nothing to read; use a method that reads the input or the "
-                "scores (sightline methods)."
+                f"{self.name} shows no layers, so CAMs have nothing to read; use a method that reads the input "
+                "(gradient, integrated_gradients) or only the scores (occlusion, rise)."
             )
         raise LayerError(
             f"{self.name} has no layer with positions that still carry gradient, so CAMs mean nothing here; "
