@@ -290,8 +290,9 @@ class Recording:
         score = self.score()
         if not score.requires_grad:
             raise RefusedError(
-                f"{self.model.name} gives scores without a gradient: it leaves torch, or detaches; use a method that "
-                "needs only scores (occlusion, rise, kernel_shap)."
+                f"{self.model.name}: the scores do not depend on what was read through anything that can be "
+                "differentiated: the model leaves torch, or detaches; choose a later layer, or a method that needs only "
+                "scores (occlusion, rise, kernel_shap)."
             )
         places = {name: t for name, t in {"input": forward.x, **forward.taps}.items() if t.requires_grad}
         if rule == "standard":
