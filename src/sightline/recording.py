@@ -289,11 +289,7 @@ class Recording:
         forward = self.shared.forward
         score = self.score()
         if not score.requires_grad:
-            raise RefusedError(
-                f"{self.model.name}: the scores do not depend on what was read through anything that can be "
-                "differentiated: the model leaves torch, or detaches; choose a later layer, or a method that needs only "
-                "scores (occlusion, rise, kernel_shap)."
-            )
+            raise _no_path("anything that was read", self.goal) if forward.logits.requires_grad else _no_gradient(self)
         places = {name: t for name, t in {"input": forward.x, **forward.taps}.items() if t.requires_grad}
         if rule == "standard":
             return dict(zip(places, _grad(score, list(places.values())), strict=True)), None
@@ -303,6 +299,14 @@ class Recording:
 
 def _readable(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def _no_gradient(rec: Recording) -> RefusedError:
+    return RefusedError(
+        f"{rec.model.name}: its scores do not depend on what was read through anything that can be differentiated, for it "
+        "leaves torch, or detaches; choose a later layer, or a method that needs only scores (occlusion, rise, "
+        "kernel_shap)."
+    )
 
 
 def _no_path(where: str, goal: Goal) -> RefusedError:
