@@ -361,7 +361,7 @@ def test_a_layer_that_the_score_does_not_depend_on_is_refused():
     net = drawn(ConvNet)
     net.aside = nn.Conv2d(3, 4, 3)
     net.register_forward_pre_hook(call_aside)
-    with pytest.raises(sightline.SightlineError, match="does not depend on"):
+    with pytest.raises(sightline.SightlineError, match="do not depend on"):
         sightline.explain(net, torch.randn(1, 3, 16, 16), "grad_cam", 1, layer="aside")
 
 
@@ -415,3 +415,40 @@ def test_a_batch_norm_net_keeps_its_statistics_while_it_is_traced():
     trace_layers(net, x)
     assert net.training
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+class InTuples(nn.Module):
+    """A net whose blocks return their map in a tuple, as many of transformers' do."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.inner(x), None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.blocks = nn.Conv2d(3, 4, 4, 4), nn.ModuleList([self.Block(), self.Block()])
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.patch(x)
+        for block in self.blocks:
+            x, _ = block(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_block_that_returns_its_map_in_a_tuple_is_a_layer_and_the_default():
+    torch.manual_seed(0)
+    net, x = InTuples().eval(), torch.randn(2, 3, 16, 16)
+    assert sightline.load(net).default_layer(x) == "blocks.1"
+    kept = {}
+    handle = net.blocks[1].register_forward_hook(lambda _, __, output: kept.update(a=output[0]))
+    scores = net(x)[:, 1]
+    handle.remove()
+    (gradient,) = torch.autograd.grad(scores.sum(), [kept["a"]])
+    wanted = (gradient.mean((2, 3), keepdim=True) * kept["a"]).sum(1).clamp(min=0).detach().numpy()
+    found = np.stack([e.attribution for e in sightline.explain(net, x, "grad_cam", 1)])
+    assert np.allclose(found, wanted, atol=1e-6)

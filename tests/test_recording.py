@@ -366,11 +366,11 @@ class Pair(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 6, 3)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, int]:
-        return self.conv(x), 3
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.conv(x), x  # two maps: which is meant?
 
 
-def test_a_layer_that_gives_no_tensor_is_refused_and_inside_it_is_not():
+def test_a_layer_that_gives_several_maps_is_refused_and_inside_it_is_not():
     net = drawn(ListNet)
     with pytest.raises(LayerError, match=r"'pair' returns a tuple.*layer inside it"):
         sightline.explain(net, torch.randn(1, 3, 8, 8), "grad_cam", 0, layer="pair")

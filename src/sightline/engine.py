@@ -281,7 +281,7 @@ def _averaged(view: Recording, layer: str | None, method: Method, parameters: Ma
 
 
 def _refuse_nan(attribution: Tensor, method: Method) -> None:
-    if not bool(torch.isfinite(attribution).all()):
+    if not bool(torch.isfinite(attribution.float()).all()):  # results are kept in float32
         raise RefusedError(
             f"{method.name}: the attribution holds NaN or infinity; the model's numbers overflow at this precision: "
             "try precision='float64'."

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from sightline.errors import LayerError, ModelError, suggest
-from sightline.models.adapted import find_layer, is_channels_last, named_layers
+from sightline.models.adapted import find_layer, is_channels_last, main_part, named_layers
 from sightline.models.session import called, is_scripted, undisturbed
 
 __all__ = ["Forward", "Head", "Precision", "find_logits", "layer_call", "run_forward"]
@@ -240,11 +240,14 @@ def _replace(module: nn.Module, replaced: Mapping[str, Tensor], stack: ExitStack
         stack.callback(_layer(module, base).register_forward_hook(_giving(values, call)).remove)
 
 
-def _giving(values: Tensor, call: int) -> Callable[..., Tensor | None]:
+def _giving(values: Tensor, call: int) -> Callable[..., Any]:
     owner, count = threading.get_ident(), iter(range(1, 1 << 30))
 
-    def give(_: nn.Module, __: Any, output: Any) -> Tensor | None:
-        return values if threading.get_ident() == owner and next(count) == call else None
+    def give(_: nn.Module, __: Any, output: Any) -> Any:
+        if threading.get_ident() != owner or next(count) != call:
+            return None
+        _, place = main_part(output)
+        return values if place is None else _with_part(output, place, values)
 
     return give
 
@@ -271,9 +274,10 @@ def _tap(
 ) -> RemovableHandle:
     owner, count = threading.get_ident(), iter(range(1, 1 << 30))
 
-    def keep(_: nn.Module, __: Any, output: Any) -> Tensor | None:
+    def keep(_: nn.Module, __: Any, given: Any) -> Any:
         if threading.get_ident() != owner or (call := next(count)) not in calls:
             return None
+        output, place = main_part(given)
         if not isinstance(output, Tensor):
             raise LayerError(
                 f"layer '{calls[call][0]}' returns a {type(output).__name__}, not one tensor; "
@@ -283,9 +287,14 @@ def _tap(
         taps.update(dict.fromkeys(calls[call], kept))
         flows_on = kept.clone()
         watch.moved(output, flows_on)
-        return flows_on
+        return flows_on if place is None else _with_part(given, place, flows_on)
 
     return layer.register_forward_hook(keep)
+
+
+def _with_part(given: Any, place: int, part: Tensor) -> Any:
+    parts = [*given[:place], part, *given[place + 1 :]]
+    return type(given)(*parts) if hasattr(given, "_fields") else type(given)(parts)
 
 
 def _all_ran(layers: Sequence[str], taps: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -303,8 +303,8 @@ def _readable(values: Tensor) -> Tensor:
 
 def _no_gradient(rec: Recording) -> RefusedError:
     return RefusedError(
-        f"{rec.model.name}: its scores do not depend on what was read through anything that can be differentiated, for it "
-        "leaves torch, or detaches; choose a later layer, or a method that needs only scores (occlusion, rise, "
+        f"{rec.model.name}: its scores do not depend on what was read through anything that can be differentiated, for "
+        "it leaves torch, or detaches; choose a later layer, or a method that needs only scores (occlusion, rise, "
         "kernel_shap)."
     )
 

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from sightline.models.layouts import channels_last_hint
 
-__all__ = ["Adapted", "bare", "find_layer", "is_channels_last", "linear_weight", "named_layers", "tensors_of"]
+__all__ = [
+    "Adapted",
+    "bare",
+    "find_layer",
+    "is_channels_last",
+    "linear_weight",
+    "main_part",
+    "named_layers",
+    "tensors_of",
+]
 
 
 class Adapted(nn.Module):
@@ -102,10 +111,19 @@ def linear_weight(layer: nn.Module) -> Tensor | None:
         return layer.weight
     if isinstance(layer, nn.Conv2d) and layer.weight[0, 0].numel() == 1:
         return layer.weight.flatten(1)
-    if type(layer).__name__ == "Dense" and hasattr(layer, "get_weights"):
-        kernel: Any = layer.get_weights  # Keras' own, which also works off torch
-        return torch.as_tensor(kernel()[0]).T
+    if type(layer).__name__ in ("Dense", "Conv2D") and hasattr(layer, "get_weights"):
+        read: Any = layer.get_weights  # Keras' own, which also works off torch
+        kernel = torch.as_tensor(read()[0])
+        return kernel.flatten(0, -2).T if kernel.numel() == kernel.shape[-2] * kernel.shape[-1] else None
     return None
+
+
+def main_part(output: Any) -> tuple[Any, int | None]:
+    """Return what a layer mainly gives, and its place: a block may return its one map in a tuple, with other things."""
+    if not isinstance(output, (tuple, list)):
+        return output, None
+    places = [i for i, part in enumerate(output) if isinstance(part, Tensor) and part.ndim > 2]
+    return (output[places[0]], places[0]) if len(places) == 1 else (output, None)
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

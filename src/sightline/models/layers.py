@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sightline.errors import LayerError
 from sightline.forward import find_logits
-from sightline.models.adapted import is_channels_last, named_layers
+from sightline.models.adapted import is_channels_last, main_part, named_layers
 from sightline.models.layouts import Layout, find_layout, to_spatial
 from sightline.models.session import called, is_scripted, undisturbed
 
@@ -66,6 +66,7 @@ class _Heard:
         self.calls[name] = call = self.calls.get(name, 0) + 1
         if _is_linear(module) and inputs and isinstance(inputs[0], Tensor):
             self.final_input = inputs[0]
+        output, _ = main_part(output)
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return
         # By identity and version: a container returns its last part's own tensor, an in-place op makes another.

@@ -1,0 +1,1 @@
+"""Coverage: every architecture family times every method, each map against a reference of its own."""
