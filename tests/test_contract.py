@@ -21,7 +21,7 @@ from sightline.recording import Recording
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float64 is what all else here is done in
 SAMPLED = {"smooth_grad", "square_grad", "var_grad", "expected_gradients", "smooth_grad_cam_plus_plus"}
-SAMPLED |= {"random", "ss_cam", "rise", "shapley_sampling", "kernel_shap", "lime", "sobol", "hsic"}
+SAMPLED |= {"deep_lift_shap", "random", "ss_cam", "rise", "shapley_sampling", "kernel_shap", "lime", "sobol", "hsic"}
 # Where nothing but average pooling and a linear layer follow, the gradient at the layer is the same for any image;
 # and without max pooling DeconvNet does not look at the image at all.
 SAME_FOR_ANY_IMAGE = {
@@ -37,6 +37,7 @@ ATTENTION = {"attention", "attention_rollout", "gradient_rollout", "attention_gr
 REFUSED = {
     **{(m, "smooth"): "smooth_activations=True" for m in RECTIFYING},
     **{(m, net): "no attention" for m in ATTENTION for net in set(NETS) - {"tokens", "registers"}},
+    **{("attn_lrp", net): "no attention" for net in set(NETS) - {"tokens", "registers"}},
     **{("cam", net): "use grad_cam" for net in ("functional", "tokens", "registers", "dense")},
 }
 PAIRS = [(m, n) for m in METHODS for n in NETS]
@@ -171,7 +172,7 @@ def test_a_net_without_positions_is_explained_at_its_input_or_refused(name):
     if "layer" in METHODS[name].reads:
         with pytest.raises(LayerError, match="use a method that reads the input"):
             explain(net, x, name)
-    elif name in ATTENTION:
+    elif name in ATTENTION | {"attn_lrp"}:
         with pytest.raises(RefusedError, match="no attention"):
             explain(net, x, name)
     else:
@@ -244,6 +245,13 @@ SPELLINGS = {
     "var_grad": ("VarGrad",),
     "expected_gradients": ("ExpectedGradients", "GradientShap"),
     "activations": ("ExtractActivations", "Activations"),
+    "deep_lift": ("DeepLIFT", "DeepLift", "deep-lift"),
+    "deep_lift_shap": ("DeepLiftShap", "DeepLIFT-SHAP"),
+    "lrp": ("LRP",),
+    "deep_taylor": ("DeepTaylor", "Deep Taylor"),
+    "attn_lrp": ("AttnLRP", "attn-lrp"),
+    "excitation_backprop": ("ExcitationBackprop", "Excitation Backprop"),
+    "contrastive_excitation_backprop": ("ContrastiveExcitationBackprop",),
 }
 
 

@@ -22,6 +22,7 @@ from sightline.graph import RULES, Coverage, applied, find_nodes, sound_batch_no
 from sightline.models.layouts import Layout, find_layout, from_spatial, to_spatial
 from sightline.models.model import Model
 from sightline.models.session import undisturbed
+from sightline.propagation import ForwardRule, Pass, Propagated
 from sightline.targets import Output, Target, layers_of
 
 __all__ = ["Completeness", "Recording", "record"]
@@ -198,6 +199,20 @@ class Recording:
         options = replace(self.shared.options, layers=self.goal.layers)
         self.shared.passes[0] += 1
         return _run(self.model, x, options, grad=False, replaced={name: values.contiguous()})
+
+    def propagate(self, rule: ForwardRule, baseline: Tensor | None = None) -> Propagated:
+        """Return a rule's multipliers at the input (N, C, *S), or raise RefusedError where it cannot see the model."""
+        options, kept = self.shared.options, self.shared.memo
+        run: Pass | None = kept.get(("propagate", rule)) if baseline is None else None
+        if run is None:
+            run = Pass(rule, self.model.module, self.x, baseline).run(options.layers, options.precision)
+            self.shared.passes[0] += 1 if baseline is None else 2
+        if baseline is None:  # the same for every target
+            kept["propagate", rule] = run
+        found, coverage = run.multipliers(self.goal, self.rows)
+        self.shared.passes[1] += 1
+        self.coverages.extend(c for c in (coverage,) if c not in self.coverages)
+        return found
 
     def promise(self, attribution: Tensor, expected: Tensor) -> None:
         """Report how well an attribution (N, ...) adds up to what it promises (N,)."""

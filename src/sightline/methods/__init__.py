@@ -1,6 +1,6 @@
 """The methods: importing this package registers them all."""
 
-from sightline.methods import attention, cam, control, gradient, perturbation, score_cam, surrogate
+from sightline.methods import attention, cam, control, gradient, perturbation, relevance, score_cam, surrogate
 from sightline.methods.registry import (
     METHODS,
     Method,
@@ -25,6 +25,7 @@ __all__ = [
     "gradient",
     "method",
     "perturbation",
+    "relevance",
     "resolve_parameters",
     "score_cam",
     "surrogate",
