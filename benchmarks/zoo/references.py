@@ -67,12 +67,15 @@ class Truth:
         name, _, wanted = self.layer.partition("@")
         calls: list[int] = []
 
-        def keep(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
+        def keep(_: nn.Module, __: Any, given: Any) -> Any:
             calls.append(1)
             if len(calls) != int(wanted or 1):
                 return None
-            taps.append(output)
-            return output.detach() if detached else output + 0  # an op in place may follow
+            parts = list(given) if isinstance(given, (tuple, list)) else [given]
+            place = next(i for i, part in enumerate(parts) if isinstance(part, Tensor) and part.ndim > 2)
+            taps.append(parts[place])
+            parts[place] = parts[place].detach() if detached else parts[place] + 0  # an op in place may follow
+            return type(given)(parts) if isinstance(given, (tuple, list)) else parts[0]
 
         handle = self.subject.scores.layer(name).register_forward_hook(keep)
         try:

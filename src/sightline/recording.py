@@ -7,7 +7,7 @@ one forward pass for all, one backward pass for each (target, rule).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sightline.errors import LayerError, ModelError, RefusedError
+from sightline.backward import gradients_of, no_path
+from sightline.errors import LayerError, ModelError
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
-from sightline.graph import RULES, Coverage, applied, find_nodes, sound_batch_norms
+from sightline.graph import RULES, Coverage, applied
 from sightline.models.layouts import Layout, find_layout, from_spatial, to_spatial
 from sightline.models.model import Model
 from sightline.models.session import undisturbed
@@ -140,7 +141,7 @@ class Recording:
             self.coverages.append(coverage)
         found = gradients.get(where)
         if found is None:
-            raise _no_path(where, self.goal)
+            raise no_path(where, self.goal)
         return _readable(found if where == "input" else to_spatial(found, self._layout(where)))
 
     def memo(self, compute: Callable[..., T], **parameters: Hashable) -> T:
@@ -304,45 +305,16 @@ class Recording:
         forward = self.shared.forward
         score = self.score()
         if not score.requires_grad:
-            raise _no_path("anything that was read", self.goal) if forward.logits.requires_grad else _no_gradient(self)
+            raise no_path("anything that was read", self.goal, differentiable=forward.logits.requires_grad)
         places = {name: t for name, t in {"input": forward.x, **forward.taps}.items() if t.requires_grad}
         if rule == "standard":
-            return dict(zip(places, _grad(score, list(places.values())), strict=True)), None
+            return dict(zip(places, gradients_of(score, list(places.values())), strict=True)), None
         with applied(RULES[rule], score.grad_fn) as coverage:
-            return dict(zip(places, _grad(score, list(places.values())), strict=True)), coverage
+            return dict(zip(places, gradients_of(score, list(places.values())), strict=True)), coverage
 
 
 def _readable(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
-
-
-def _no_gradient(rec: Recording) -> RefusedError:
-    return RefusedError(
-        f"{rec.model.name}: its scores do not depend on what was read through anything that can be differentiated, for "
-        "it leaves torch, or detaches; choose a later layer, or a method that needs only scores (occlusion, rise, "
-        "kernel_shap)."
-    )
-
-
-def _no_path(where: str, goal: Goal) -> RefusedError:
-    return RefusedError(
-        f"the target '{goal.names[0].label}' does not depend on {where} through anything that can be "
-        "differentiated; choose another layer or target, or a method that needs only scores."
-    )
-
-
-def _grad(score: Tensor, places: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    try:
-        with sound_batch_norms(score.grad_fn, len(score)):
-            return torch.autograd.grad(score.sum(), places, retain_graph=True, allow_unused=True)
-    except RuntimeError as error:
-        opaque = [n.name() for n in find_nodes(score.grad_fn) if "Checkpoint" in n.name()]
-        if not opaque:
-            raise
-        raise RefusedError(
-            "the model uses reentrant checkpointing, through which torch gives no gradients of inputs and layers; "
-            "switch checkpointing off (use_reentrant=False works too)."
-        ) from error
 
 
 def _budget(device: torch.device) -> int:

@@ -15,10 +15,10 @@ from torch import Tensor
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward
 from sightline.goals import probabilities
-from sightline.methods import Method
+from sightline.methods import METHODS, Method
 from sightline.models.model import Model
 from sightline.plan import Plan
-from sightline.recording import Recording
+from sightline.recording import Completeness, Recording
 from sightline.samples import Sample
 
 __all__ = ["explanation_of", "predictions_of"]
@@ -80,7 +80,7 @@ def _notes(e: Explanation) -> tuple[str, ...]:
     if not e.attribution.any():
         notes.append("the map is zero everywhere: nothing here speaks for this target by this method")
     if e.completeness is not None and e.completeness.gap > _GAP:
-        notes.append(f"incomplete: the sum is {e.completeness.gap:.0%} off f(x) - f(baseline); take more steps")
+        notes.append(_unbalanced(e, e.completeness))
     if e.coverage is not None and e.coverage.unchanged:
         kept = ", ".join(
             f"{n} {name.removesuffix('0').removesuffix('Backward')}" for name, n in e.coverage.unchanged.items()
@@ -89,6 +89,12 @@ def _notes(e: Explanation) -> tuple[str, ...]:
     if e.coverage is not None and e.coverage.unseen:
         notes.append(f"could not see into: {', '.join(e.coverage.unseen)}")
     return tuple(notes)
+
+
+def _unbalanced(e: Explanation, sums: Completeness) -> str:
+    if METHODS[e.method].family == "relevance":
+        return f"the relevance adds up to {sums.total:.3g} of a score of {sums.expected:.3g}; biases hold the rest"
+    return f"incomplete: the sum is {sums.gap:.0%} off f(x) - f(baseline); take more steps"
 
 
 def predictions_of(forward: Forward, model: Model, row: int) -> list[Prediction]:

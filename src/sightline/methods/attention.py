@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sightline.attention import Attention, find_attention, gradients_kept
+from sightline.backward import gradients_of
 from sightline.errors import RefusedError
-from sightline.graph import sound_batch_norms
 from sightline.methods.registry import Range, method
 from sightline.models.layouts import find_layout, to_spatial
 from sightline.models.session import undisturbed
@@ -30,9 +30,7 @@ def attention_gradients(rec: Recording) -> list[Tensor]:
     """Return d score / d weights (N, heads, T, T) of every attention, in order."""
     found = rec.memo(attentions)
     with undisturbed(rec.model.module), torch.enable_grad(), gradients_kept(found) as entered:
-        score = rec.score()
-        with sound_batch_norms(score.grad_fn, len(score)):
-            torch.autograd.grad(score.sum(), [rec.shared.forward.x], retain_graph=True)
+        gradients_of(rec.score(), [rec.shared.forward.x])
     return [a.gradient(entered[a.node]) for a in found]
 
 

@@ -95,6 +95,11 @@ _SPELLINGS = {
     "smoothgradcampp": "smooth_grad_cam_plus_plus",
     "gradientshap": "expected_gradients",
     "extractactivations": "activations",
+    "shapleyvaluesampling": "shapley_sampling",
+    "rollout": "attention_rollout",
+    "gradsam": "attention_gradient",
+    "sobel": "edges",
+    "center": "centre",
     "gradcamelementwise": "elementwise_grad_cam",
 }
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sightline.backward import gradients_of
 from sightline.errors import RefusedError
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal
@@ -198,7 +199,7 @@ class Pass(TorchFunctionMode):
 
     def _gradient(self, score: Tensor, goal: Goal) -> Tensor:
         try:
-            (found,) = torch.autograd.grad(score.sum(), [self.forward.x], retain_graph=True, allow_unused=True)
+            (found,) = gradients_of(score, [self.forward.x])
         except RuntimeError as error:
             raise RefusedError(
                 f"{self.rule.name}: torch cannot go back through this pass ({' '.join(str(error).split())[:120]}); "
