@@ -325,6 +325,9 @@ def test_of_two_inputs_one_is_fixed():
     net = keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([layers.Flatten()(a), b])))
     with pytest.raises(ModelError, match=r"picture \(8, 8, 3\), age \(4,\).*fixed={'age': value}"):
         sightline.load(net)
+    for wrong in ({"agee": 1}, (np.ones((1, 4)),)):
+        with pytest.raises(ModelError, match=r"fixed= holds .*picture, age"):
+            sightline.load(net, fixed=wrong)
     age = np.ones((1, 4), np.float32)
     model = sightline.load(net, fixed={"age": age})
     x = torch.rand(2, 3, 8, 8)
@@ -338,6 +341,14 @@ def test_a_model_that_was_never_called_is_built_without_its_layers_being_counted
     picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     assert sightline.explain(model, picture, "grad_cam").layer.startswith("re_lu")
     assert not any("@" in layer.name for layer in model.layers())
+
+
+def test_hooks_come_back_where_the_first_call_fails():
+    net = keras.Sequential([layers.Conv2D(4, 9), layers.Flatten(), layers.Dense(2)])
+    handle = net.layers[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(ModelError, match="forward pass fails"):
+        sightline.explain(net, torch.rand(1, 3, 4, 4), "gradient")
+    assert handle.id in net.layers[0]._forward_hooks
 
 
 def test_arithmetic_on_the_input_is_the_models_own_preprocessing():

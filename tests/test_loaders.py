@@ -177,6 +177,20 @@ def test_a_hub_name_without_network_is_refused_at_once(monkeypatch, tmp_path):
     assert time.perf_counter() - started < 10
 
 
+def test_settings_that_a_broken_network_withholds_are_not_guessed(monkeypatch):
+    import huggingface_hub
+
+    from sightline.models import hub
+
+    def broken(*_, **__):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("the connection broke off")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", broken)
+    with pytest.raises(ModelError, match="broke off"):
+        hub._processor("someone/some-net", local=False)
+    assert hub._processor("someone/some-net", local=True) is None
+
+
 # timm.
 
 
@@ -323,6 +337,8 @@ def test_onnx_with_several_inputs_and_outputs_has_them_by_name(tmp_path):
         torch.onnx.export(Heads(), (X, torch.zeros(2, 1)), str(tmp_path / path), output_names=outputs, **more)
     with pytest.raises(ModelError, match=r"fixed=.'shift': value"):
         sightline.load(tmp_path / "named.onnx")
+    with pytest.raises(ModelError, match=r"fixed= holds shiift; named.onnx has the inputs x, shift"):
+        sightline.load(tmp_path / "named.onnx", fixed={"shiift": torch.ones(1, 1)})
     fixed = {"shift": torch.ones(1, 1)}
     model = sightline.load(tmp_path / "named.onnx", fixed=fixed)
     assert not model.notes

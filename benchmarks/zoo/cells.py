@@ -128,7 +128,7 @@ def judge(model: Model, truth: Truth, methods: Sequence[str], positions: int) ->
     found = _compared(model, truth, methods, positions)
     try:
         double = truth.subject.double()
-    except Exception:  # noqa: BLE001  it cannot be copied, or not converted
+    except Exception:  # noqa: BLE001  it cannot be copied or converted: what single precision said, stands
         return found
     if double is None:
         again, closer, chunk = truth, model, 1
@@ -147,7 +147,7 @@ def _sloped(found: tuple[str, str], truth: Truth) -> tuple[str, str]:
     """Hold the gradient against finite differences, which no autograd takes part in."""
     try:
         gap = truth.slope_gap()
-    except Exception:  # noqa: BLE001  the network does not run in double precision
+    except Exception:  # noqa: BLE001  it does not run in double precision: autograd's verdict stands
         return found
     return ("wrong", f"its length is {gap:.2g} off the slope") if gap > _SLOPE and found[0] == "right" else found
 
@@ -189,7 +189,7 @@ def _wanted(truth: Truth, method: str) -> _Wanted:
         return truth.wanted(method, relu=False), False
     except (MeaninglessError, UnknownError) as error:
         return error, True
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  counted as not measured, with this reason
         return UnknownError(f"the reference failed: {_said(error)}"), True
 
 
@@ -210,7 +210,7 @@ def _explained(
             on_failure=lambda f: found.update(dict.fromkeys([f.method] if f.method else methods, f.error)),
         )
         found.update({e.method: torch.as_tensor(e.attribution)[None] for _, e in every})
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  a crash: each method is tried alone, to count whose it is
         found.update({m: error for m in methods if m not in found})
         if len(methods) > 1:
             for m in methods:

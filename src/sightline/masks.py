@@ -14,12 +14,12 @@ from torch import Tensor
 
 from sightline.errors import ParameterError
 
-__all__ = ["Segments", "SegmentsName", "random_masks", "segments_of", "windows"]
+__all__ = ["SMOOTH", "Segments", "SegmentsName", "random_masks", "segments_of", "windows"]
 
 SegmentsName = Literal["grid", "slic"]
 Segments: TypeAlias = SegmentsName | Tensor
 Place: TypeAlias = tuple[slice, ...]
-_SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
+SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def windows(size: Sequence[int], window: float, stride: float) -> list[Place]:
@@ -62,7 +62,7 @@ def random_masks(
     larger = [side + cells if resized else (cells + 1) * step for side, step in zip(size, steps, strict=True)]
     for _ in range(count):
         coarse = (torch.rand((1, 1, *[cells] * len(size)), generator=generator) < keep).float()
-        smooth = F.interpolate(coarse, size=larger, mode=_SMOOTH[len(size)], align_corners=False)[0, 0]
+        smooth = F.interpolate(coarse, size=larger, mode=SMOOTH[len(size)], align_corners=False)[0, 0]
         starts = [int(torch.randint(0, shift, (1,), generator=generator)) for shift in shifts]
         mask = smooth[tuple(slice(s, s + side) for s, side in zip(starts, size, strict=True))]
         yield mask / mask.max().clamp(min=1e-12) if resized else mask

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.masks import SMOOTH
 from sightline.methods.cam import rectified
 from sightline.methods.perturbation import covered, fill_of
 from sightline.methods.registry import Range, method
@@ -19,7 +20,6 @@ __all__ = ["ablation_cam", "is_cam", "score_cam", "ss_cam"]
 
 Count = Annotated[int, Range(1)]
 Some = Annotated[int, Range(0)]
-_SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def _strongest(a: Tensor, channels: int) -> Tensor:
@@ -32,7 +32,7 @@ def _strongest(a: Tensor, channels: int) -> Tensor:
 
 def _mask(channel: Tensor, size: tuple[int, ...]) -> Tensor:
     """Enlarge one channel (N, *S) to the input and bring it to 0 to 1 for each image."""
-    large = F.interpolate(channel.unsqueeze(1), size=size, mode=_SMOOTH[len(size)], align_corners=False).squeeze(1)
+    large = F.interpolate(channel.unsqueeze(1), size=size, mode=SMOOTH[len(size)], align_corners=False).squeeze(1)
     flat = large.flatten(1)
     low, high = (v.reshape(-1, *[1] * len(size)) for v in (flat.amin(1), flat.amax(1)))
     return (large - low) / (high - low).clamp(min=1e-12)

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from sightline.errors import ModelError, TrustError
-from sightline.geometry import Preprocessing
-from sightline.models.model import Model
+from sightline.models.model import Model, usual_preprocessing
 
 __all__ = ["read_exported"]
 
@@ -35,9 +34,7 @@ def read_exported(path: Path, *, trust: bool) -> Model:
         module = torch.export.unflatten(program)
     size = tuple(s for s in spatial if s is not None)
     fixed = size if len(size) == len(spatial) else None
-    side: Any = fixed if fixed is not None and len(fixed) == 2 else (224, 224)
-    count = channels or 3
-    how = Preprocessing(side, None) if count == 3 else Preprocessing(side, None, (0.5,) * count, (0.5,) * count)
+    how = usual_preprocessing(channels or 3, fixed)
     return Model(
         module, path.stem, how, weights=path.name, assumed=True, input_size=fixed, dims=len(spatial), batch=batch
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sightline.errors import ModelError
 from sightline.models.adapted import Adapted, Named
 
-__all__ = ["FunctionNet", "for_batch", "with_call"]
+__all__ = ["FunctionNet", "check_names", "for_batch", "with_call"]
 
 
 class FunctionNet(nn.Module):
@@ -48,6 +48,15 @@ def _tensor(scores: Any, x: Tensor) -> Any:
     if isinstance(scores, np.ndarray) or listed:
         return torch.as_tensor(np.asarray(scores, dtype=np.float32), device=x.device)
     return scores
+
+
+def check_names(fixed: Any, inputs: list[str], model: str) -> None:
+    """Raise ModelError unless ``fixed`` is a mapping whose names are all inputs of the model."""
+    wrong = [str(n) for n in fixed if n not in inputs] if isinstance(fixed, Mapping) else ["a tuple"]
+    if wrong:
+        raise ModelError(
+            f"fixed= holds {wrong[0]}; {model} has the inputs {', '.join(inputs) or '(none named)'}: give each by name."
+        )
 
 
 def with_call(

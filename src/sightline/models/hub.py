@@ -27,7 +27,6 @@ from sightline.models.model import Model
 __all__ = ["TIMM", "from_hub", "is_hub_name", "known_labels", "known_preprocessing", "timm_model", "timm_names"]
 
 TIMM = "timm/"
-_RANDOM = "random weights, as asked: the maps show the architecture, not anything learned"
 _SAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _PATIENCE = 5.0
 
@@ -48,7 +47,7 @@ def from_hub(name: str, weights: Any, seed: int, *, trust: bool = False) -> Mode
     """
     transformers = _import("transformers")
     source = {"local_files_only": _is_at_hand(name), "trust_remote_code": trust}
-    untrained = weights is None or str(weights).casefold() == "none"
+    untrained = zoo.wants_random(weights)
     with _quiet(transformers):
         config = _asked(lambda: transformers.AutoConfig.from_pretrained(name, **source), name)
         module = (
@@ -69,7 +68,7 @@ def from_hub(name: str, weights: Any, seed: int, *, trust: bool = False) -> Mode
         how,
         known_labels(module),
         weights=said,
-        notes=(_RANDOM,) if untrained else (),
+        notes=(zoo.RANDOM,) if untrained else (),
         assumed=processor is None,
     )
 
@@ -78,7 +77,7 @@ def from_hub(name: str, weights: Any, seed: int, *, trust: bool = False) -> Mode
 def _quiet(transformers: Any) -> Iterator[None]:
     """Keep the library's own reports and bars off the screen, for what matters in them is said in our errors."""
     log = transformers.utils.logging
-    before = log.get_verbosity()
+    before, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity(100)
     log.disable_progress_bar()
     try:
@@ -87,7 +86,8 @@ def _quiet(transformers: Any) -> Iterator[None]:
             yield
     finally:
         log.set_verbosity(before)
-        log.enable_progress_bar()
+        if bars:
+            log.enable_progress_bar()
 
 
 def _pretrained(transformers: Any, name: str, source: Mapping[str, Any]) -> nn.Module:
@@ -185,10 +185,13 @@ def _processor(name: str, local: bool) -> dict[str, Any] | None:
         file = Path(name) / "preprocessor_config.json"
         return _read_settings(file) if file.is_file() else None
     hub = _import("huggingface_hub")
+    errors = hub.errors
     try:
         found = hub.hf_hub_download(name, "preprocessor_config.json", local_files_only=local)
-    except (OSError, ValueError):  # the repository has none, or it was never fetched: the caller says what is assumed
-        return None
+    except errors.EntryNotFoundError as error:
+        if isinstance(error, errors.LocalEntryNotFoundError) and not local:  # the network broke off
+            raise ModelError(f"{name}: its processor's settings could not be had ({error}); try again.") from None
+        return None  # it has none, or none was fetched: what is assumed instead is said
     return _read_settings(Path(found))
 
 
@@ -273,7 +276,7 @@ def timm_model(name: str, weights: Any, seed: int, *, trust: bool = False) -> Mo
     timm = _import("timm")
     if not timm.is_model(name.partition(".")[0]):
         raise ModelError(f"timm has no model '{name}'.{suggest(name, timm_names())} See: sightline models.")
-    untrained = weights is None or str(weights).casefold() == "none"
+    untrained = zoo.wants_random(weights)
     if weights == "default":
         module = _timm_pretrained(timm, name)
         said = str(module.pretrained_cfg.get("tag") or "pretrained")
@@ -282,7 +285,7 @@ def timm_model(name: str, weights: Any, seed: int, *, trust: bool = False) -> Mo
     else:
         module, said = _timm_from_file(timm, name, Path(weights), trust), Path(weights).name
     how, labels = timm_preprocessing(module), _timm_labels(module)
-    return Model(module.eval(), TIMM + name, how, labels, weights=said, notes=(_RANDOM,) if untrained else ())
+    return Model(module.eval(), TIMM + name, how, labels, weights=said, notes=(zoo.RANDOM,) if untrained else ())
 
 
 def _timm_pretrained(timm: Any, name: str) -> Any:

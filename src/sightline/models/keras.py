@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sightline.errors import ModelError, TrustError
 from sightline.geometry import Preprocessing
 from sightline.models.adapted import Adapted
-from sightline.models.function import for_batch
+from sightline.models.function import check_names, for_batch
 from sightline.models.model import Model
 
 __all__ = ["SUFFIXES", "from_keras", "import_keras", "is_keras", "keras_layers", "load_weights", "read_keras"]
@@ -118,10 +118,12 @@ def _built(net: Any, x: Tensor) -> None:
     for part in parts:
         part._forward_hooks.clear()
         part._forward_pre_hooks.clear()
-    net(x.detach(), training=False)
-    for part, after, before in kept:
-        part._forward_hooks.update(after)
-        part._forward_pre_hooks.update(before)
+    try:
+        net(x.detach(), training=False)
+    finally:
+        for part, after, before in kept:
+            part._forward_hooks.update(after)
+            part._forward_pre_hooks.update(before)
 
 
 def _with_others(net: Any, x: Tensor, fixed: Mapping[str, Any]) -> Any:
@@ -157,6 +159,7 @@ def _walk(owner: Any, prefix: str, seen: set[int] | None = None) -> Iterator[tup
 def _input_shape(net: Any, fixed: Mapping[str, Any]) -> tuple[int | None, ...] | None:
     """Return the shape of the one free input without the batch, or None for a subclassed model or one not built."""
     inputs = getattr(net, "inputs", None)
+    check_names(fixed, [i.name for i in inputs or ()], net.name)
     if not inputs:
         return None
     free = [i for i in inputs if i.name not in fixed]

@@ -40,15 +40,14 @@ def keras_application(name: str, weights: str | os.PathLike[str] | None, seed: i
         raise ModelError(f"Keras has no application '{name}'.{suggest(name, known.values())} See: sightline models.")
     architecture = known[name.casefold()]
     make = getattr(keras.import_keras().applications, architecture)
-    untrained = weights is None or str(weights).casefold() == "none"
+    untrained = zoo.wants_random(weights)
     net = _downloaded(make, architecture) if weights == "default" else _built(make, seed)
-    note = "random weights, as asked: the maps show the architecture, not anything learned"
     said = "imagenet" if weights == "default" else "random" if untrained else Path(weights or "").name
     if said not in ("imagenet", "random"):
         keras.load_weights(net, Path(weights or ""), architecture)
     model = keras.from_keras(net, PREFIX + architecture, weights=said)
     how = preprocessing_of(make, model.preprocessing)
-    return replace(model, preprocessing=how, labels=_labels(), assumed=False, notes=(note,) if untrained else ())
+    return replace(model, preprocessing=how, labels=_labels(), assumed=False, notes=(zoo.RANDOM,) if untrained else ())
 
 
 def _built(make: Callable[..., Any], seed: int) -> Any:

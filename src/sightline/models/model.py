@@ -22,7 +22,7 @@ from sightline.labels import Labels
 from sightline.models.adapted import Adapted, bare, tensors_of
 from sightline.models.layers import Layer, trace_layers
 
-__all__ = ["Model", "guess_channels"]
+__all__ = ["Model", "guess_channels", "usual_preprocessing"]
 
 _LOG = logging.getLogger("sightline")
 _COPIES: Mapping[Precision, torch.dtype] = {"float64": torch.float64, "float32": torch.float32}
@@ -177,6 +177,15 @@ class Model:
             raise ModelError(
                 f"{self.name}: {len(self.broken_weights)} weights hold NaN or infinity ({shown}); load others."
             )
+
+
+def usual_preprocessing(channels: int, size: tuple[int, ...] | None = None) -> Preprocessing:
+    """Return what most models want, for one that does not say: ImageNet's, or -1 to 1 for other channel counts.
+
+    ``size`` is the input's where it is fixed; else a 224 crop is taken.
+    """
+    how = Preprocessing() if size is None or len(size) != 2 else Preprocessing(resize=(size[0], size[1]), crop=None)
+    return how if channels == 3 else replace(how, mean=(0.5,) * channels, std=(0.5,) * channels)
 
 
 def guess_channels(module: nn.Module) -> int:

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ModelError
-from sightline.geometry import Preprocessing
 from sightline.models import zoo
 from sightline.models.adapted import Adapted
-from sightline.models.function import FunctionNet, for_batch
-from sightline.models.model import Model
+from sightline.models.function import FunctionNet, check_names, for_batch
+from sightline.models.model import Model, usual_preprocessing
 
 __all__ = ["read_onnx"]
 
@@ -38,7 +37,8 @@ def read_onnx(path: Path, fixed: Any = None) -> Model:
     Raises ModelError where onnx or onnxruntime is missing, and for a file that is damaged or of another kind.
     """
     session = _session(path)
-    others = dict(fixed) if isinstance(fixed, Mapping) else {}
+    others = fixed or {}
+    check_names(others, [i.name for i in session.get_inputs()], path.name)
     shape = _input_shape(session, path, others)
     last = len(shape) == 4 and shape[1] not in (1, 3, 4) and shape[3] in (1, 3, 4)
     channels, spatial = (shape[-1], shape[1:-1]) if last else (shape[1], shape[2:])
@@ -47,12 +47,10 @@ def read_onnx(path: Path, fixed: Any = None) -> Model:
     module, why = _module(path, session, shape, others)
     module = Adapted(module, _last_call, channels_last=True) if last else module
     count = channels if isinstance(channels, int) else 3
-    side: Any = size if size is not None and len(size) == 2 else (224, 224)
-    how = Preprocessing(side, None) if count == 3 else Preprocessing(side, None, (0.5,) * count, (0.5,) * count)
     return Model(
         module,
         path.stem,
-        how,
+        usual_preprocessing(count, size),
         weights=path.name,
         notes=() if why is None else (why,),
         assumed=True,

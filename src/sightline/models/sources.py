@@ -15,13 +15,12 @@ from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 from sightline.models import exported, factory, files, hub, keras, keras_zoo, onnx, zoo
 from sightline.models.function import FunctionNet
-from sightline.models.model import Model, guess_channels
+from sightline.models.model import Model, guess_channels, usual_preprocessing
 
 __all__ = ["Asked", "from_function", "from_keras_object", "from_module", "named"]
 
 _DEMO = {"demo/honest": "honest", "demo/cheating": "cheating"}
 _WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-_RANDOM = "random weights, as asked: the maps show the architecture, not anything learned"
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Asked:
     @property
     def nothing(self) -> bool:
         """Whether random weights were asked for."""
-        return self.weights is None or str(self.weights).casefold() == "none"
+        return zoo.wants_random(self.weights)
 
     @property
     def file(self) -> Path | None:
@@ -56,7 +55,7 @@ def from_module(module: nn.Module, weights: Any) -> Model:
             "change your module."
         )
     how = hub.known_preprocessing(module)
-    usual = _usual_preprocessing(module) if how is None else how
+    usual = usual_preprocessing(guess_channels(module)) if how is None else how
     return Model(module, type(module).__name__, usual, hub.known_labels(module), assumed=how is None)
 
 
@@ -74,13 +73,6 @@ def from_function(function: Callable[..., Any], name: str | None = None) -> Mode
     how = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3)
     said = name or str(getattr(function, "__name__", type(function).__name__))
     return Model(FunctionNet(function), said, how, assumed=True)
-
-
-def _usual_preprocessing(module: nn.Module) -> Preprocessing:
-    """Return what most models want, for one that does not say: ImageNet's, or -1 to 1 for other channel counts."""
-    channels = guess_channels(module)
-    how = Preprocessing()
-    return how if channels == 3 else replace(how, mean=(0.5,) * channels, std=(0.5,) * channels)
 
 
 def named(what: str, asked: Asked) -> Model:
@@ -137,7 +129,7 @@ def _from_weights_file(path: Path, asked: Asked) -> Model:
         )
     _refuse_weights(str(path), asked)
     module = files.read_module(path, asked.trust)
-    return Model(module, path.stem, _usual_preprocessing(module), weights=path.name, assumed=True)
+    return Model(module, path.stem, usual_preprocessing(guess_channels(module)), weights=path.name, assumed=True)
 
 
 def _from_keras_file(path: Path, asked: Asked) -> Model:
@@ -167,7 +159,7 @@ def _from_zoo(name: str, asked: Asked) -> Model:
         )
     if asked.nothing:
         how, labels = zoo.metadata(name)
-        return Model(zoo.build(name, seed=asked.seed), name, how, labels, weights="random", notes=(_RANDOM,))
+        return Model(zoo.build(name, seed=asked.seed), name, how, labels, weights="random", notes=(zoo.RANDOM,))
     if _is_file(str(asked.weights)):
         return _from_zoo_file(name, asked)
     published = zoo.pretrained(name, str(asked.weights))

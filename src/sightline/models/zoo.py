@@ -21,6 +21,7 @@ from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 
 __all__ = [
+    "RANDOM",
     "build",
     "download",
     "fine_tuned_classes",
@@ -29,6 +30,7 @@ __all__ = [
     "names",
     "patience",
     "pretrained",
+    "wants_random",
     "weights_enum",
 ]
 
@@ -40,6 +42,7 @@ _MISSING_OPS = (
 )
 _NEEDS_TRANSFORM_INPUT = ("googlenet", "inception_v3")
 _DOWNLOAD_TIMEOUT = 30.0
+RANDOM = "random weights, as asked: the maps show the architecture, not anything learned"
 
 
 def import_torchvision() -> ModuleType:
@@ -68,6 +71,11 @@ def import_torchvision() -> ModuleType:
                 library.define(schema)
             _SCHEMAS.append(library)  # the schemas live as long as the library object
         return importlib.import_module("torchvision")
+
+
+def wants_random(weights: Any) -> bool:
+    """Say whether random weights were asked for: None, or "none" from the command line."""
+    return weights is None or str(weights).casefold() == "none"
 
 
 def names() -> list[str]:
