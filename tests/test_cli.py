@@ -246,3 +246,12 @@ def test_a_new_size_is_not_framed_by_the_old_crop() -> None:
     usual = parse_preprocessing("resize=256,crop=224")
     assert parse_preprocessing("resize=128x128", usual).describe().startswith("resized to 128x128")
     assert parse_preprocessing("scale=1", usual).crop == 224
+
+
+def test_a_models_folders_are_no_part_of_a_results_name(tmp_path: Path) -> None:
+    from sightline.cli.explain import _short
+
+    (tmp_path / "net.py").touch()
+    assert _short(f"{tmp_path}/net.py:make@some/weights.pt") == "net.py:make"
+    assert _short("demo/honest") == "demo/honest"
+    assert _short("resnet18@some/weights.pt") == "resnet18"

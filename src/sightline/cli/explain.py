@@ -147,13 +147,19 @@ def entry(name: str, given: str, e: Explanation) -> dict[str, Any]:
 
 def _stem(name: str, given: str, e: Explanation, taken: set[str]) -> str:
     """Name the files of one explanation; a second one of the same name gets a number."""
-    parts = (Path(given).stem, name.partition("@")[0], e.method, e.target.label)
+    parts = (Path(given).stem, _short(name), e.method, e.target.label)
     stem = base = ".".join(file_part(p) for p in parts)
     number = 2
     while stem.casefold() in taken:
         stem, number = f"{base}.{number}", number + 1
     taken.add(stem.casefold())
     return stem
+
+
+def _short(name: str) -> str:
+    """Return a model's name without its weights and, where it is a file or folder, without the folders above it."""
+    base = name.partition("@")[0]
+    return Path(base).name if Path(base.partition(":")[0]).exists() else base
 
 
 def _print(report: Report) -> None:
