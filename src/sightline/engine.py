@@ -55,7 +55,9 @@ def explain(
     ``target`` is "top1", "top3", an index, a label or an object of `sightline.targets`; a list is several for each
     image, a tensor or `per_image` one for each. ``contrast`` asks why the target rather than another. ``layer`` is
     the layer of CAMs (found by tracing when None); several are fused. ``output`` is "logit", "probability" or
-    "log_probability". ``precision`` is "model" (its weights' own), "float64", "float32", "bfloat16" or "float16".
+    "log_probability". ``precision`` is "model" (its weights' own), "float64", "float32", "bfloat16", "float16", or
+    "auto": sweeps that only need scores run in bfloat16, channels last, where the device computes in it and the first
+    points' scores have a correlation of 0.999 with the model's own precision; a note says so.
     ``check`` refuses broken weights and notes poor completeness. ``chunk`` bounds the points of one pass in sweeps.
     Further parameters go to the methods that have them; ``{"grad_cam.relu": False}`` addresses one.
 

@@ -14,12 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from sightline.completeness import Completeness
 from sightline.errors import InputError, ParameterError
 from sightline.geometry import Geometry
 from sightline.graph import Coverage
 from sightline.heatmap import reduce_channels, resize_array
 from sightline.output import written
-from sightline.recording import Completeness
 from sightline.targets import TargetName
 
 __all__ = ["Box", "Explanation", "Prediction"]

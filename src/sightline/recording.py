@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sightline.backward import gradients_of, no_path
+from sightline.completeness import Completeness
 from sightline.errors import LayerError, ModelError
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
@@ -24,35 +25,16 @@ from sightline.models.layouts import Layout, find_layout, from_spatial, to_spati
 from sightline.models.model import Model
 from sightline.models.session import undisturbed
 from sightline.propagation import ForwardRule, Pass, Propagated
+from sightline.quick import swept
 from sightline.targets import Output, Target, layers_of
 
-__all__ = ["Completeness", "Recording", "record"]
+__all__ = ["Options", "Recording", "record"]
 
 T = TypeVar("T")
 
 # More would not be faster on a CPU: beyond this, fresh memory costs more than larger batches save.
 _CHUNK_BYTES = int(os.environ.get("SIGHTLINE_CHUNK_BYTES", 1 << 28))
 _MOST_POINTS = 64
-
-
-@dataclass(frozen=True)
-class Completeness:
-    """Whether an attribution adds up: its ``total`` against ``expected`` = f(x) - f(baseline), and the gap.
-
-    ``gap`` is |total - expected| / max(|expected|, 1e-12): 0 is complete.
-    """
-
-    total: float
-    expected: float
-
-    @property
-    def gap(self) -> float:
-        """The gap relative to what was expected."""
-        return abs(self.total - self.expected) / max(abs(self.expected), 1e-12)
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the numbers as plain JSON values."""
-        return {"total": self.total, "expected": self.expected, "gap": self.gap}
 
 
 @dataclass(eq=False)
@@ -174,6 +156,9 @@ class Recording:
 
     def scores_at(self, points: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the target's scores (N,) at each of the points, in their order; lazy, chunked by memory."""
+        return swept(self, points, Recording._scores_at)
+
+    def _scores_at(self, points: Iterable[Tensor]) -> Iterator[Tensor]:
         for child, size in self.children(points, grad=False):
             yield from child.scores.unflatten(0, (size, -1)).unbind(0)
 
@@ -182,6 +167,9 @@ class Recording:
 
         What comes before the layer runs once for a chunk, where nothing passes by the layer.
         """
+        return swept(self, outputs, Recording._scores_after)
+
+    def _scores_after(self, outputs: Iterable[Tensor]) -> Iterator[Tensor]:
         source, after = iter(outputs), self.memo(_bytes_after)
         size = self._chunk(after)
         while chunk := list(islice(source, size)):

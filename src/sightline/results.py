@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.completeness import Completeness
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward
 from sightline.goals import probabilities
 from sightline.methods import METHODS, Method
 from sightline.models.model import Model
 from sightline.plan import Plan
-from sightline.recording import Completeness, Recording
+from sightline.recording import Recording
 from sightline.samples import Sample
 
 __all__ = ["explanation_of", "predictions_of"]
@@ -58,7 +59,8 @@ def explanation_of(
         provenance=_provenance(plan, sample),
     )
     notes = (_HIDDEN,) if view.shared.forward.hidden_head and plan.options.output == "logit" else ()
-    return replace(found, notes=(*notes, *_notes(found))) if plan.check else found
+    found = replace(found, notes=tuple(str(r) for r in (view.reports.get("agreement"),) if r is not None))
+    return replace(found, notes=(*notes, *found.notes, *_notes(found))) if plan.check else found
 
 
 def _precision(plan: Plan) -> str:

@@ -112,8 +112,12 @@ Output = Annotated[
     typer.Option("--output", help="The score that is explained."),
 ]
 Precision = Annotated[
-    Literal["model", "float64", "float32", "bfloat16", "float16"],
-    typer.Option("--precision", help="The numbers' precision; model is that of the weights."),
+    Literal["model", "float64", "float32", "bfloat16", "float16", "auto"],
+    typer.Option(
+        "--precision",
+        help="The numbers' precision; model is that of the weights. auto sweeps in bfloat16 where that is faster and "
+        "the scores agree.",
+    ),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", "-d", help="Where to compute.")]
 Fit = Annotated[
