@@ -75,6 +75,19 @@ def test_explain_writes_a_picture_and_numbers_for_each_image(work: Path) -> None
     assert "one.png" in run.stdout
 
 
+def test_a_large_picture_is_explained_in_tiles(work: Path) -> None:
+    Image.fromarray(np.concatenate((scene(1).image, scene(2).image), 1)).save(work / "wide.png")
+    run = sightline(
+        work, "explain", "wide.png", "--model", "demo/honest", "--tile", "96", "--overlap", "0.5", "--out", "o", "--json"
+    )  # fmt: skip
+    (found,) = json.loads(run.stdout)["explanations"]
+    assert run.returncode == 0, run.stderr
+    assert found["parameters"]["tile"] == 96
+    assert "tiles of 96 pixels" in found["notes"][0]
+    with np.load(work / found["files"]["npz"]) as saved:
+        assert saved["heatmap"].shape == (96, 192)
+
+
 def test_json_is_one_object_with_everything(work: Path) -> None:
     run = sightline(
         work, "explain", "one.png", "missing.png", "--model", "demo/honest", "--method", "GradCAM,gradient",

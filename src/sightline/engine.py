@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from sightline.recording import Recording, record
 from sightline.results import explanation_of, predictions_of
 from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Output, PerImage, Target, layers_of, part_of
+from sightline.tiles import tiled
 
 __all__ = ["Failure", "explain", "explanations", "predict"]
 
@@ -44,6 +46,8 @@ def explain(
     check: bool = True,
     batch_size: int = _BATCH,
     chunk: int | None = None,
+    tile: int | None = None,
+    overlap: float = 0.25,
     **parameters: Any,
 ) -> Explanation | list[Explanation]:
     """Explain what in the images made the model say that.
@@ -59,6 +63,7 @@ def explain(
     "auto": sweeps that only need scores run in bfloat16, channels last, where the device computes in it and the first
     points' scores have a correlation of 0.999 with the model's own precision; a note says so.
     ``check`` refuses broken weights and notes poor completeness. ``chunk`` bounds the points of one pass in sweeps.
+    ``tile`` explains large pictures in tiles of that many pixels a side, which share ``overlap`` of it.
     Further parameters go to the methods that have them; ``{"grad_cam.relu": False}`` addresses one.
 
     Raises ImageError, TargetError, ParameterError, LayerError, ModelError or RefusedError; each says what to do.
@@ -86,6 +91,8 @@ def explain(
             check=check,
             batch_size=batch_size,
             chunk=chunk,
+            tile=tile,
+            overlap=overlap,
             parameters=parameters,
         )
     ]
@@ -106,6 +113,8 @@ def explanations(
     check: bool = True,
     batch_size: int = _BATCH,
     chunk: int | None = None,
+    tile: int | None = None,
+    overlap: float = 0.25,
     parameters: Mapping[str, Any] | None = None,
     on_failure: Callable[[Failure], None] | None = None,
     tick: Callable[[int], None] | None = None,
@@ -115,6 +124,23 @@ def explanations(
     With ``on_failure`` an image or method that fails is handed to it and the others are still done; without, the
     first failure is raised. ``tick`` is called with the number of points after each chunk of a sweep.
     """
+    if tile is not None:
+        each = partial(
+            explanations,
+            method=method,
+            contrast=contrast,
+            layer=layer,
+            output=output,
+            precision=precision,
+            seed=seed,
+            check=check,
+            batch_size=batch_size,
+            chunk=chunk,
+            parameters=parameters,
+            tick=tick,
+        )
+        yield from tiled(each, model, images, target, tile, overlap, on_failure or _raise)
+        return
     plan = make_plan(
         model,
         method,

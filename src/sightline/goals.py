@@ -29,7 +29,7 @@ from sightline.targets import (
     Unit,
 )
 
-__all__ = ["Goal", "class_scores", "probabilities", "resolve"]
+__all__ = ["Goal", "class_scores", "probabilities", "resolve", "top_count"]
 
 _Score: TypeAlias = Callable[[Forward, Tensor], Tensor]
 
@@ -90,9 +90,14 @@ def resolve(target: Target, forward: Forward, labels: Labels, output: Output) ->
 
     Raises TargetError for a class or label that the model does not have, with the closest ones.
     """
-    if isinstance(target, str) and (top := _TOP.fullmatch(target.strip())) and not labels.has(target):
-        return _top(int(top[1] or 1), forward, labels, output)
-    return [_goal(target, forward, labels, output)]
+    k = top_count(target, labels)
+    return [_goal(target, forward, labels, output)] if k is None else _top(k, forward, labels, output)
+
+
+def top_count(target: Target, labels: Labels) -> int | None:
+    """Return k of ``top-k``, or None for anything else, such as a class of that name."""
+    top = _TOP.fullmatch(target.strip()) if isinstance(target, str) and not labels.has(target) else None
+    return None if top is None else int(top[1] or 1)
 
 
 def _top(k: int, forward: Forward, labels: Labels, output: Output) -> list[Goal]:
@@ -134,8 +139,9 @@ def _said_goal(said: str | int, forward: Forward, labels: Labels, output: Output
     """Return the one class that a text or number means."""
     if isinstance(said, bool):
         raise TargetError(f"target {said}: wanted a class index, a label, 'top1' or a target object.")
-    if isinstance(said, str) and (top := _TOP.fullmatch(said.strip())) and not labels.has(said):
-        goals = _top(int(top[1] or 1), forward, labels, output)
+    k = top_count(said, labels)
+    if k is not None:
+        goals = _top(k, forward, labels, output)
         if len(goals) != 1:
             raise TargetError(f"{said} is several classes; wanted one here (top1, an index or a label).")
         return goals[0]

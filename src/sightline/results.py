@@ -22,7 +22,7 @@ from sightline.plan import Plan
 from sightline.recording import Recording
 from sightline.samples import Sample
 
-__all__ = ["explanation_of", "predictions_of"]
+__all__ = ["best_classes", "explanation_of", "predictions_of"]
 
 _TOP = 5
 _GAP = 0.05
@@ -102,13 +102,18 @@ def _unbalanced(e: Explanation, sums: Completeness) -> str:
 def predictions_of(forward: Forward, model: Model, row: int) -> list[Prediction]:
     """Return one row's best classes, best first, with logit and probability."""
     logits, chances = _scores_of_classes(forward, row)
+    return best_classes(model, None if forward.hidden_head else logits, chances)
+
+
+def best_classes(model: Model, logits: Tensor | None, chances: Tensor) -> list[Prediction]:
+    """Return the classes of the highest probabilities (K,), best first."""
     best = chances.topk(min(_TOP, len(chances))).indices.tolist()
     return [
         Prediction(
             index=i,
             label=model.labels.name(i),
             id=model.labels.id(i),
-            logit=None if forward.hidden_head else float(logits[i]),
+            logit=None if logits is None else float(logits[i]),
             probability=float(chances[i]),
         )
         for i in best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ Examples:
   sightline explain photo.jpg --model resnet50
   sightline explain *.jpg --model resnet50 --method grad_cam,integrated_gradients --target top3 --out results
   sightline explain tile.png --model net.h5 --labels names.txt
+  sightline explain slide.tif --model net.h5 --labels names.txt --tile 224 --overlap 0.25
   sightline explain series.csv --model net.keras --method integrated_gradients
   sightline explain photo.jpg --model resnet18@my.safetensors --labels names.txt --target "tiger cat" --json
 """
@@ -42,6 +43,8 @@ class Asked:
     precision: Any = "model"
     seed: int = 0
     parameters: Mapping[str, str] = field(default_factory=dict)
+    tile: int | None = None
+    overlap: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def explain_command(
     model: opt.Models,
     asking: opt.Asking,
     loading: opt.Loading,
+    tiling: opt.Tiling,
     method: opt.Methods = "grad_cam",
     draw: opt.Draw = "card",
     heatmap_opacity: opt.Opacity = 0.5,
@@ -67,7 +71,7 @@ def explain_command(
     json: opt.Json = False,
 ) -> None:
     """Show what in each image made the model say that: a picture and the numbers for every method and target."""
-    asked = asked_for(method, asking, loading)
+    asked = replace(asked_for(method, asking, loading), tile=tiling.tile, overlap=tiling.overlap)
     report = Report()
     writing = _Writing(out, draw, heatmap_opacity, colormap)
     for name, loaded in load_models(model, loading).items():
@@ -110,6 +114,8 @@ def run(name: str, model: Model, images: list[str], asked: Asked, report: Report
             precision=asked.precision,
             seed=asked.seed,
             parameters=asked.parameters,
+            tile=asked.tile,
+            overlap=asked.overlap,
             on_failure=lambda failure: report.fail(failure.image, failure.error),
             tick=bar.tick,
         )

@@ -41,6 +41,7 @@ __all__ = [
     "Seed",
     "Set",
     "Targets",
+    "Tiling",
     "Trust",
     "Weights",
     "grouped",
@@ -135,6 +136,13 @@ Preprocess = Annotated[
 MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger images.", min=1)]
 Seed = Annotated[int, typer.Option("--seed", help="The seed of everything random.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Load a file that runs code; only if you know who made it.")]
+Tile = Annotated[
+    int | None,
+    typer.Option("--tile", min=8, metavar="PIXELS", help="Explain large pictures in tiles of this side, put together."),
+]
+Overlap = Annotated[
+    float, typer.Option("--overlap", min=0.0, max=0.9, help="The share of a tile that it has in common with the next.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The directory for the results.", metavar="DIR")]
 OutPicture = Annotated[Path, typer.Option("--out", "-o", help="A directory, or a name that ends in .png.")]
@@ -175,6 +183,14 @@ class Asking:
     set_: Set = None
     output: Output = "logit"
     precision: Precision = "model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """The options with which large pictures are cut into tiles."""
+
+    tile: Tile = None
+    overlap: Overlap = 0.25
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
