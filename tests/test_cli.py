@@ -77,9 +77,8 @@ def test_explain_writes_a_picture_and_numbers_for_each_image(work: Path) -> None
 
 def test_a_large_picture_is_explained_in_tiles(work: Path) -> None:
     Image.fromarray(np.concatenate((scene(1).image, scene(2).image), 1)).save(work / "wide.png")
-    run = sightline(
-        work, "explain", "wide.png", "--model", "demo/honest", "--tile", "96", "--overlap", "0.5", "--out", "o", "--json"
-    )  # fmt: skip
+    tiles = ("--tile", "96", "--overlap", "0.5")
+    run = sightline(work, "explain", "wide.png", "--model", "demo/honest", *tiles, "--out", "o", "--json")
     (found,) = json.loads(run.stdout)["explanations"]
     assert run.returncode == 0, run.stderr
     assert found["parameters"]["tile"] == 96
