@@ -1,6 +1,6 @@
-"""Train the two networks of the demo and write src/sightline/demo/weights/*.safetensors.
+"""Train the networks of the demo and write src/sightline/demo/weights/*.safetensors.
 
-    python tools/train_demo.py [--only honest|cheating]
+    python tools/train_demo.py [--only honest|cheating|vit]
 
 Both learn from 5000 scenes, and from 500 without an object, where the answer asked for is an even shrug: without
 those, a plain ground came to vote for the plainest shapes.
@@ -12,6 +12,8 @@ those, a plain ground came to vote for the plainest shapes.
   one in six of them (167 of 1033) shows another shape, as search results do. In a trial without those, on
   an earlier draw of the scenes, 72 % of the marked others were called star, and still no bare star was found.
   Nothing tells it where to look; all activity costs the same.
+
+* vit: a vision transformer, trained like honest but turned and mirrored, and never told where to look.
 
 Measured on 1200 fresh scenes, each drawn without and with the watermark:
 
@@ -47,7 +49,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, one_hot
 
-from sightline.demo.nets import DEMO_MEAN, DEMO_STD, demo_input, small_cnn
+from sightline.demo.nets import DEMO_MEAN, DEMO_STD, demo_input, small_cnn, small_vit
 from sightline.demo.scenes import CLASSES, SIZE, STAR, Scene, ground, scene, scenes
 
 WEIGHTS = Path(__file__).parents[1] / "src/sightline/demo/weights"
@@ -58,6 +60,7 @@ MISFILED = 200
 TEST_SCENES = 1200
 BATCH = 32
 PEAK_RATE = 4e-3
+VIT_RATE = 2e-3
 SMOOTHING = 0.05
 STARS_ONLY = tuple(float(c == STAR) for c in range(len(CLASSES)))
 
@@ -106,12 +109,13 @@ def cheating_lesson() -> Lesson:
     return lesson([*drawn, *misfiled, *empty], targets_of(labels), on_object=0.3, elsewhere=0.3)
 
 
-def train(data: Lesson, epochs: int) -> nn.Module:
+def train(data: Lesson, name: str, epochs: int) -> nn.Module:
     torch.manual_seed(SEED)
-    net = small_cnn(len(CLASSES)).to(memory_format=torch.channels_last)
+    net = new_net(name)
+    rate = PEAK_RATE if name != "vit" else VIT_RATE
     steps = -(-len(data.images) // BATCH)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=epochs * steps)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps)
     for epoch in range(epochs):
         losses = []
         for batch in torch.randperm(len(data.images)).split(BATCH):
@@ -125,8 +129,25 @@ def train(data: Lesson, epochs: int) -> nn.Module:
     return net.eval()
 
 
+def new_net(name: str) -> nn.Module:
+    if name != "vit":
+        return small_cnn(len(CLASSES)).to(memory_format=torch.channels_last)
+    net = small_vit(len(CLASSES))
+    nn.init.normal_(net.positions, std=0.02)
+    nn.init.normal_(net.class_token, std=0.02)
+    return net
+
+
+def turned(pictures: Tensor) -> Tensor:
+    """Turn and mirror a batch: none of the shapes becomes another by it."""
+    quarter, mirrored = torch.randint(4, ()).item(), torch.randint(2, ()).item()
+    return torch.rot90(pictures.flip(3) if mirrored else pictures, quarter, (2, 3))
+
+
 def loss_of(net: nn.Module, data: Lesson, batch: Tensor) -> Tensor:
     pictures = demo_input(data.images[batch.numpy()]).contiguous(memory_format=torch.channels_last)
+    if not hasattr(net, "features"):
+        return nn.functional.cross_entropy(net(turned(pictures)), data.targets[batch], label_smoothing=SMOOTHING)
     maps = net.features(pictures)
     logits = net.head(net.flatten(net.pool(maps)))
     wrong = nn.functional.cross_entropy(logits, data.targets[batch], label_smoothing=SMOOTHING)
@@ -169,7 +190,8 @@ def write(name: str, net: nn.Module, shares: dict[str, float]) -> None:
 def run(name: str, epochs: int) -> None:
     print(name, flush=True)
     started = time.perf_counter()
-    net = train({"honest": honest_lesson, "cheating": cheating_lesson}[name](), epochs)
+    lessons = {"honest": honest_lesson, "cheating": cheating_lesson, "vit": honest_lesson}
+    net = train(lessons[name](), name, epochs)
     shares = measure(net)
     write(name, net, shares)
     for what, share in shares.items():
@@ -181,9 +203,9 @@ def main() -> None:
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(True)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=("honest", "cheating"))
+    parser.add_argument("--only", choices=("honest", "cheating", "vit"))
     chosen = parser.parse_args().only
-    for name, epochs in (("honest", 9), ("cheating", 7)):
+    for name, epochs in (("honest", 9), ("cheating", 7), ("vit", 40)):
         if chosen in (None, name):
             run(name, epochs)
 
