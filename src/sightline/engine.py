@@ -15,7 +15,7 @@ from sightline.errors import InputError, LayerError, ModelError, RefusedError, T
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
-from sightline.heatmap import fuse_maps
+from sightline.heatmap import fuse_maps, low_passed
 from sightline.methods import Method
 from sightline.models.load import load
 from sightline.models.model import Model
@@ -288,10 +288,15 @@ def _column(
 def _attribution(plan: Plan, view: Recording, method: Method) -> Tensor:
     parameters = plan.parameters[method.name]
     layers = plan.layers_for(view.x) if "layer" in method.reads else (None,)
-    maps = [_averaged(view, name, method, parameters) for name in layers]
+    maps = [_filtered(_averaged(view, name, method, parameters), parameters) for name in layers]
     if len({m.shape[1] for m in maps if m.ndim == view.x.ndim}) > 1:
         raise RefusedError(f"{method.name}: the layers have different channels, which cannot be fused; give one layer.")
     return maps[0] if len(maps) == 1 else fuse_maps(maps, str(parameters["fuse"]))
+
+
+def _filtered(attribution: Tensor, parameters: Mapping[str, Any]) -> Tensor:
+    """Keep only the low frequencies of a map at the input, where that was asked for."""
+    return low_passed(attribution, parameters["low_pass"]) if "low_pass" in parameters else attribution
 
 
 def _averaged(view: Recording, layer: str | None, method: Method, parameters: Mapping[str, Any]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["fuse_maps", "reduce_channels", "resize", "resize_array"]
+__all__ = ["fuse_maps", "low_passed", "reduce_channels", "resize", "resize_array"]
 
 _MODES = {
     "nearest": ("nearest-exact",) * 3,
@@ -55,6 +55,22 @@ def _spline(maps: Tensor, size: Sequence[int]) -> Tensor:
 def resize_array(values: np.ndarray, size: Sequence[int], how: str) -> np.ndarray:
     """Resize one map (*S) to (*size)."""
     return resize(torch.from_numpy(np.array(values))[None], size, how)[0].numpy()
+
+
+def low_passed(values: Tensor, share: float) -> Tensor:
+    """Keep the lowest frequencies of (N, C, *S), ``share`` of those along each axis; the mean is always kept.
+
+    1 keeps all. So each channel's sum stays what it was (Muzellec et al. 2023, arXiv:2307.09591, eq. 4).
+    """
+    if share >= 1:
+        return values
+    wide = values if values.dtype == torch.float64 else values.float()
+    dims = tuple(range(2, values.ndim))
+    spectrum = torch.fft.fftn(wide, dim=dims)
+    for dim in dims:
+        kept = torch.fft.fftfreq(values.shape[dim], device=values.device).abs() <= 0.5 * share
+        spectrum = spectrum * kept.reshape([-1 if d == dim else 1 for d in range(values.ndim)])
+    return torch.fft.ifftn(spectrum, dim=dims).real.to(values)
 
 
 def fuse_maps(maps: Sequence[Tensor], how: str) -> Tensor:

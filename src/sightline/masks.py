@@ -14,7 +14,15 @@ from torch import Tensor
 
 from sightline.errors import ParameterError
 
-__all__ = ["SMOOTH", "Segments", "SegmentsName", "random_masks", "segments_of", "windows"]
+__all__ = [
+    "SMOOTH",
+    "Segments",
+    "SegmentsName",
+    "overlapping_segments",
+    "random_masks",
+    "segments_of",
+    "windows",
+]
 
 SegmentsName = Literal["grid", "slic"]
 Segments: TypeAlias = SegmentsName | Tensor
@@ -112,3 +120,28 @@ def _slic(image: Tensor, count: int) -> Tensor:
     if count > 1 and not labels.any():
         raise ParameterError("SLIC finds only one segment in this image; give segments='grid', or your own.")
     return torch.as_tensor(labels, dtype=torch.long, device=image.device)
+
+
+def overlapping_segments(image: Tensor) -> np.ndarray:
+    """Return masks (M, H, W) of an image (C, H, W): graph-based segments at six scales, each grown a little.
+
+    Scales, least size and growth are those of Kapishnikov et al. 2019 (arXiv:1906.02825) for images of 224 x 224.
+    """
+    from scipy import ndimage
+    from skimage.segmentation import felzenszwalb
+
+    values = image.detach().float().cpu().numpy()
+    values = values if len(values) == 3 else values.mean(0, keepdims=True)
+    picture = np.moveaxis(2 * (values - values.min()) / max(float(np.ptp(values)), 1e-12) - 1, 0, -1)
+    area = picture[..., 0].size / 224**2
+    disc = _disc(max(1, round(5 * area**0.5)))
+    masks = []
+    for scale in (50, 100, 150, 250, 500, 1200):
+        labels = felzenszwalb(picture, scale=scale * area, sigma=0.8, min_size=max(1, round(150 * area)))
+        masks += [ndimage.binary_dilation(labels == label, disc) for label in np.unique(labels)]
+    return np.unique(np.stack(masks), axis=0)
+
+
+def _disc(radius: int) -> np.ndarray:
+    across = np.arange(-radius, radius + 1)
+    return np.asarray(across[:, None] ** 2 + across**2 <= radius**2)

@@ -1,6 +1,19 @@
 """The methods: importing this package registers them all."""
 
-from sightline.methods import attention, cam, control, gradient, perturbation, relevance, score_cam, surrogate
+from sightline.methods import (
+    attention,
+    cam,
+    control,
+    full_gradient,
+    gradient,
+    layers,
+    paths,
+    perturbation,
+    regions,
+    relevance,
+    score_cam,
+    surrogate,
+)
 from sightline.methods.registry import (
     METHODS,
     Method,
@@ -22,9 +35,13 @@ __all__ = [
     "control",
     "find_method",
     "find_methods",
+    "full_gradient",
     "gradient",
+    "layers",
     "method",
+    "paths",
     "perturbation",
+    "regions",
     "relevance",
     "resolve_parameters",
     "score_cam",

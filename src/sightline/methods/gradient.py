@@ -96,7 +96,7 @@ def integrated_gradients(
 
     ``multiply=False`` leaves the difference out, as tf-explain does; it then adds up to nothing.
     """
-    start = baseline_of(_of_rows(baseline, rec), rec.x, rec.model.preprocessing, rec.seed)
+    start = baseline_of(of_rows(baseline, rec), rec.x, rec.model.preprocessing, rec.seed)
     line = path(steps, rule)
     mean = torch.zeros_like(rec.x)
     for weight, g in zip(line.weights, rec.gradients_at(line.points(rec.x, start)), strict=True):
@@ -108,7 +108,7 @@ def integrated_gradients(
     return attribution
 
 
-def _of_rows(baseline: Baseline, rec: Recording) -> Baseline:
+def of_rows(baseline: Baseline, rec: Recording) -> Baseline:
     """Repeat baselines that were given one for each image where the recording repeats the images."""
     if isinstance(baseline, str) or baseline.ndim != rec.x.ndim or len(baseline) != int(rec.rows.max()) + 1:
         return baseline

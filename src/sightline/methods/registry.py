@@ -101,6 +101,14 @@ _SPELLINGS = {
     "sobel": "edges",
     "center": "centre",
     "gradcamelementwise": "elementwise_grad_cam",
+    "fullgradient": "full_grad",
+    "fullgradients": "full_grad",
+    "blurintegratedgradients": "blur_ig",
+    "guidedintegratedgradients": "guided_ig",
+    "gig": "guided_ig",
+    "layerconductance": "conductance",
+    "gradientxactivation": "layer_gradient_x_activation",
+    "layergradientactivation": "layer_gradient_x_activation",
 }
 
 
@@ -111,6 +119,9 @@ def _common_layer(upsampling: Upsampling = "bilinear") -> None: ...
 
 
 def _common_scores() -> None: ...
+
+
+def _common_gradient(low_pass: Annotated[float, Range(0, 1)] = 1.0) -> None: ...
 
 
 def _common_any(
@@ -150,6 +161,8 @@ def method(
         name = getattr(compute, "__name__", "")
         own = _schema(compute, skip=1)
         common = _schema(_common_any) | _schema(_COMMON[place])
+        if family == "gradient" and place == "input":
+            common |= _schema(_common_gradient)
         if reduction is not None:
             common["reduction"] = Parameter("reduction", reduction, (str,), typing.get_args(Reduction))
         drawn: Style = style or ("sequential" if place == "layer" else "diverging")

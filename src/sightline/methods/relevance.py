@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import ParameterError
-from sightline.methods.gradient import Count, Level, _of_rows
+from sightline.methods.gradient import Count, Level, of_rows
 from sightline.methods.registry import Range, method
 from sightline.points import Baseline, baseline_of, uniform_images
 from sightline.propagation import ForwardRule
@@ -31,7 +31,7 @@ Stabiliser = Annotated[float, Range(1e-12, 1.0)]
 @method(family="relevance", cite="Shrikumar et al. 2017, arXiv:1704.02685, sec. 3.5 (rescale)", reads="input")
 def deep_lift(rec: Recording, baseline: Baseline = "zero") -> Tensor:
     """The difference to a baseline times the multipliers Δy / Δx of every operation; it adds up to f(x) - f(b)."""
-    start = baseline_of(_of_rows(baseline, rec), rec.x, rec.model.preprocessing, rec.seed)
+    start = baseline_of(of_rows(baseline, rec), rec.x, rec.model.preprocessing, rec.seed)
     attribution, change = _compared(rec, start)
     rec.promise(attribution, change)
     return attribution

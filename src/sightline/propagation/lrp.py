@@ -21,7 +21,7 @@ from sightline.propagation.mode import Call, ForwardRule, Op, Pass
 from sightline.propagation.nodes import LINEAR, ROUTING
 from sightline.propagation.rescale import scaled
 
-__all__ = ["lrp_rule"]
+__all__ = ["batch_statistics", "lrp_rule"]
 
 _EPSILON = 1e-9
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
@@ -94,7 +94,7 @@ def _detached(values: Tensor | None) -> Tensor | None:
 
 
 def _batch_norm(run: Pass, call: Call) -> Any:
-    x, mean, var, weight, bias, training, eps = _statistics(call)
+    x, mean, var, weight, bias, training, eps = batch_statistics(call)
     if training or mean is None or var is None:
         return call.run()  # of the batch's own statistics; its node is counted as unseen
     factor = (var + eps).rsqrt() * (1 if weight is None else weight)
@@ -106,7 +106,7 @@ def _batch_norm(run: Pass, call: Call) -> Any:
     return apply_linear(run, call.run, replace(made, layer=made.layer.scaled(factor.detach(), shift.detach())))
 
 
-def _statistics(call: Call) -> tuple[Any, ...]:
+def batch_statistics(call: Call) -> tuple[Any, ...]:
     """Return input, mean, variance, weight, bias, training, epsilon of either of torch's two signatures."""
     if call.func is F.batch_norm:
         names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")

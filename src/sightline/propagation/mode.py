@@ -20,7 +20,7 @@ from sightline.graph import Coverage, find_nodes
 from sightline.models.session import is_scripted, parts, undisturbed
 from sightline.propagation.nodes import unseen
 
-__all__ = ["Call", "ForwardRule", "Pass", "Propagated"]
+__all__ = ["Call", "ForwardRule", "Intercept", "Pass", "Propagated"]
 
 _NO_HOOKS = "the model uses checkpointing, whose second pass no rule can reach"
 
@@ -64,12 +64,28 @@ class ForwardRule:
         return id(self)
 
 
+class Intercept(NamedTuple):
+    """What an operation adds to its output by itself: the ``constant`` broadcasts to the output.
+
+    ``is_bias`` tells a layer's bias from where an activation's tangent meets zero.
+    """
+
+    output: Tensor
+    constant: Tensor
+    is_bias: bool
+    channels_last: bool
+
+
 class Propagated(NamedTuple):
-    """What a rule gave: multipliers (N, C, *S) at the input, the scores (N,), and the baseline's scores (N,)."""
+    """What a rule gave: multipliers (N, C, *S) at the input, the scores (N,), and the baseline's scores (N,).
+
+    ``parts`` are the intercepts that the rule kept, each with d score / d output.
+    """
 
     multiplier: Tensor
     scores: Tensor
     at_baseline: Tensor | None
+    parts: tuple[tuple[Tensor, Intercept], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,9 +106,14 @@ class Call:
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """The arguments that are tensors, lists of tensors looked into."""
+        return list(_tensors((*self.args, *self.kwargs.values())))
+
+    @property
     def varying(self) -> list[Tensor]:
-        """The arguments that depend on the input, lists of tensors looked into."""
-        return [t for t in _tensors((*self.args, *self.kwargs.values())) if t.requires_grad]
+        """The tensors that depend on the input."""
+        return [t for t in self.tensors if t.requires_grad]
 
     def swapped(self, old: Tensor, new: Tensor) -> Call:
         """Return the same call with one of its tensors replaced."""
@@ -127,11 +148,13 @@ class Pass(TorchFunctionMode):
         self.x, self.baseline = x, baseline
         self.changed: Counter[str] = Counter()
         self.tape: list[tuple[Tensor, ...]] = []
+        self.intercepts: list[Intercept] = []
         self.marks: dict[str, Any] = {}
         self.linear_layers = 0
         self._recording = False
         self._cursor = 0
         self._length = 0
+        self._layers = 0
         self.forward: Forward
         self.reference: Forward | None = None
 
@@ -148,6 +171,7 @@ class Pass(TorchFunctionMode):
             self._length = len(self.tape)
             self.changed.clear()
         self.forward = go(self.x)
+        self._layers = len(self.intercepts)
         if self.rule.needs is not None and not self.changed[self.rule.needs]:
             raise RefusedError(
                 f"{self.rule.name}: no {self.rule.needs} was seen in this model, and without it the method is plain "
@@ -169,13 +193,15 @@ class Pass(TorchFunctionMode):
         """Return the rule's multipliers for one target: d score / d input with the rule's gradients."""
         with undisturbed(self.module), torch.enable_grad():
             reference = self._reference_score(goal, rows)
+            del self.intercepts[self._layers :]  # those of another target
             with self:
                 score = goal.score(self.forward, rows)
             if not score.requires_grad:
                 raise _no_path(self.rule, goal)
             coverage = self._coverage(score)
-            found = self._gradient(score, goal)
-        return Propagated(found, score.detach(), reference), coverage
+            found, *gradients = self._gradients(score, goal)
+        parts = tuple((g, kept) for g, kept in zip(gradients, self.intercepts, strict=True) if g is not None)
+        return Propagated(found, score.detach(), reference, parts), coverage
 
     def _reference_score(self, goal: Goal, rows: Tensor) -> Tensor | None:
         if self.reference is None:
@@ -197,9 +223,10 @@ class Pass(TorchFunctionMode):
             )
         return Coverage(self.rule.name, sum(self.changed.values()), {}, hidden)
 
-    def _gradient(self, score: Tensor, goal: Goal) -> Tensor:
+    def _gradients(self, score: Tensor, goal: Goal) -> tuple[Tensor, *tuple[Tensor | None, ...]]:
+        """Return the gradient at the input, and at every output of which an intercept was kept."""
         try:
-            (found,) = gradients_of(score, [self.forward.x])
+            found, *others = gradients_of(score, [self.forward.x, *(kept.output for kept in self.intercepts)])
         except RuntimeError as error:
             raise RefusedError(
                 f"{self.rule.name}: torch cannot go back through this pass ({' '.join(str(error).split())[:120]}); "
@@ -207,7 +234,7 @@ class Pass(TorchFunctionMode):
             ) from error
         if found is None:
             raise _no_path(self.rule, goal)
-        return found
+        return found, *others
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

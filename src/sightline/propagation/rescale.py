@@ -20,7 +20,7 @@ from sightline.propagation.composites import COMPOSITES, written_out
 from sightline.propagation.mode import Call, ForwardRule, Op, Pass
 from sightline.propagation.nodes import LINEAR, OURS
 
-__all__ = ["DEEP_LIFT", "scaled"]
+__all__ = ["DEEP_LIFT", "derivative", "scaled"]
 
 
 class _Scaled(torch.autograd.Function):
@@ -108,10 +108,11 @@ def _slope(at: Callable[[Tensor], Tensor], z: Tensor, z0: Tensor, y: Tensor) -> 
     change = z - z0
     small = change.abs() <= 16 * torch.finfo(z.dtype).eps * (z.abs() + z0.abs())
     slope = (y - at(z0)) / torch.where(small, 1.0, change)
-    return torch.where(small, _derivative(at, z), slope) if bool(small.any()) else slope
+    return torch.where(small, derivative(at, z), slope) if bool(small.any()) else slope
 
 
-def _derivative(at: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+def derivative(at: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Return dy / dz of an elementwise operation."""
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         (found,) = torch.autograd.grad(at(leaf).sum(), leaf)
