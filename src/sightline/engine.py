@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import InputError, LayerError, ModelError, RefusedError, TargetError
+from sightline.errors import InputError, LayerError, ModelError, ParameterError, RefusedError, TargetError
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
@@ -274,7 +276,8 @@ def _column(
     """Explain one method and one target for every image of the batch: {row: explanation}."""
     view = rec.for_target(goal)
     try:
-        attribution = _attribution(plan, view, method)
+        with _named(method):
+            attribution = _attribution(plan, view, method)
         _refuse_nan(attribution, method)
     except (RefusedError, ModelError, LayerError) as error:
         if isinstance(error, LayerError) and plan.layers:
@@ -283,6 +286,17 @@ def _column(
             fail(Failure(sample.given, method.name, error))
         return {}
     return {row: explanation_of(plan, view, method, attribution, row, sample) for row, sample in enumerate(batch)}
+
+
+@contextmanager
+def _named(method: Method) -> Iterator[None]:
+    """Let errors about what the method was given, or cannot do here, begin with a name."""
+    try:
+        yield
+    except (RefusedError, ParameterError) as error:
+        if re.match(rf"\w+: |{method.name}\b", str(error)):
+            raise
+        raise type(error)(f"{method.name}: {error}") from error
 
 
 def _attribution(plan: Plan, view: Recording, method: Method) -> Tensor:

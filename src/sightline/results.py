@@ -96,6 +96,16 @@ def _notes(e: Explanation) -> tuple[str, ...]:
 def _unbalanced(e: Explanation, sums: Completeness) -> str:
     if METHODS[e.method].family == "relevance":
         return f"the relevance adds up to {sums.total:.3g} of a score of {sums.expected:.3g}; biases hold the rest"
+    if e.method == "full_grad":
+        return (
+            f"the input and the biases add up to {sums.total:.3g} of a score of {sums.expected:.3g}; products, norms "
+            "and softmaxes hold the rest"
+        )
+    if e.layer is not None:
+        return (
+            f"incomplete: the sum is {sums.gap:.0%} off f(x) - f(baseline); take more steps, or another layer where "
+            "something passes this one by"
+        )
     return f"incomplete: the sum is {sums.gap:.0%} off f(x) - f(baseline); take more steps"
 
 

@@ -29,7 +29,11 @@ def layer_gradient_x_activation(rec: Recording) -> Tensor:
 def internal_influence(
     rec: Recording, baseline: Baseline = "zero", steps: Count = 50, rule: PathRule = "gauss-legendre"
 ) -> Tensor:
-    """The gradient at a layer averaged along the straight path from a baseline to the image: ∫ ds/dA da."""
+    """The gradient at a layer averaged along the straight path from a baseline to the image: ∫ ds/dA da.
+
+    At a layer that only average pooling and a linear layer follow, it is the same at all positions: give an earlier
+    layer, or read it channel by channel.
+    """
     line = path(steps, rule)
     total = torch.zeros(()).to(rec.x)
     for weight, (_, g) in zip(line.weights, _along(rec, line.points(rec.x, _start(rec, baseline))), strict=True):

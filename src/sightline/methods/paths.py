@@ -49,15 +49,16 @@ def guided_ig(
     """Integrated gradients along a path that moves the pixels of the smallest gradient first: f(x) - f(b).
 
     At each step the ``fraction`` of the values with the smallest gradient moves on, none further than ``max_dist``
-    from the straight path; 0 is integrated gradients.
+    from the straight path; 0 is integrated gradients. A step's gradient is the mean of those at its two ends: the
+    first end's, by which the values were chosen for being small, would leave the sum far from complete.
     """
     end = _wide(rec.x)
     start = _wide(baseline_of(of_rows(baseline, rec), rec.x, rec.model.preprocessing, rec.seed))
-    attribution, x = torch.zeros_like(end), start
+    attribution, x, g = torch.zeros_like(end), start, next(rec.gradients_at([start.to(rec.x)]))
     for step in range(1, steps + 1):
-        g = next(rec.gradients_at([x.to(rec.x)]))
         moved = _moved(x, g, start, end, step / steps, fraction, max_dist)
-        attribution, x = attribution + (moved - x) * g, moved
+        later = next(rec.gradients_at([moved.to(rec.x)])) if step < steps else rec.gradient("input")
+        attribution, x, g = attribution + (moved - x) * (g + later) / 2, moved, later
     rec.promise(attribution, rec.scores - next(rec.scores_at([start.to(rec.x)])))
     return attribution
 

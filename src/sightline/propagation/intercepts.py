@@ -83,10 +83,13 @@ def _zeroed(call: Call) -> Call:
 
 
 def _activation(run: Pass, call: Call) -> Any:
-    y = call.run()
-    if len(call.varying) != 1 or not y.requires_grad:
+    if len(call.varying) != 1:
+        return call.run()
+    z = call.varying[0].clone()  # what was given may be overwritten, where the call was in place
+    y = call.swapped(call.varying[0], z).run()
+    if not y.requires_grad:
         return y
-    z = call.varying[0].detach()
+    z = z.detach()
     return _keep(run, y, y.detach() - derivative(call.at, z) * z, is_bias=False)
 
 
