@@ -264,9 +264,16 @@ def test_xrai_finds_the_half_that_counts():
 
 def test_xrai_averages_black_and_white():
     net, x = make("conv", torch.float64)
-    both = maps(net, x, "xrai", steps=2).sum((1, 2))
+    both = maps(net, x, "xrai", steps=2, relu=False).sum((1, 2))
     each = [maps(net, x, "integrated_gradients", baseline=b, steps=2).sum((1, 2, 3)) for b in ("black", "white")]
     assert np.allclose(both, (each[0] + each[1]) / 2, rtol=1e-4)
+
+
+def test_regions_that_speak_against_the_target_are_cut_off_unless_asked_for():
+    net, x = make("conv", torch.float64)
+    signed, cut = (maps(net, x, "xrai", steps=2, relu=relu) for relu in (False, True))
+    assert (signed < 0).any()
+    assert np.array_equal(cut, signed.clip(min=0))
 
 
 @pytest.mark.parametrize("net", ["signal", "volume"])

@@ -30,7 +30,11 @@ def full_grad(rec: Recording) -> Tensor:
     share = rec.x * found.multiplier
     shown, total = _shown(share, rec), _per_image(share, rec)
     for gradient, intercept in found.parts:
-        share = (gradient * intercept.constant).float() if gradient.dtype != torch.float64 else gradient * intercept.constant
+        share = (
+            (gradient * intercept.constant).float()
+            if gradient.dtype != torch.float64
+            else gradient * intercept.constant
+        )
         total = total + _per_image(share, rec)
         layout = find_layout(tuple(share.shape), tuple(rec.x.shape[2:]), channels_last=intercept.channels_last)
         if intercept.is_bias and layout is not None and layout.positions > 1 and len(share) == len(rec.x):

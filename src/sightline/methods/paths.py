@@ -63,9 +63,7 @@ def guided_ig(
     return attribution
 
 
-def _moved(
-    x: Tensor, g: Tensor, start: Tensor, end: Tensor, alpha: float, fraction: float, max_dist: float
-) -> Tensor:
+def _moved(x: Tensor, g: Tensor, start: Tensor, end: Tensor, alpha: float, fraction: float, max_dist: float) -> Tensor:
     """Move ``x`` on until only (1 - alpha) of the distance from start to end is left, smallest gradients first."""
     low, high = (start + min(1.0, max(0.0, alpha + far)) * (end - start) for far in (-max_dist, max_dist))
     behind = (x - start).abs() < (low - start).abs()

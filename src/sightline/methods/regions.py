@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sightline.errors import RefusedError
 from sightline.masks import overlapping_segments
+from sightline.methods.cam import rectified
 from sightline.methods.gradient import Count, integrated_gradients
 from sightline.methods.registry import method
 from sightline.points import BaselineName
@@ -26,11 +27,15 @@ _LEAST_PART = 1e-3  # of the image: what adds less to a region is no region of i
     style="sequential",
 )
 def xrai(
-    rec: Recording, baseline: Literal["black_and_white"] | BaselineName | Tensor = "black_and_white", steps: Count = 50
+    rec: Recording,
+    baseline: Literal["black_and_white"] | BaselineName | Tensor = "black_and_white",
+    steps: Count = 50,
+    relu: bool = True,
 ) -> Tensor:
     """Segments of several sizes ranked by the density of integrated gradients in what each adds: sum(IG) / area.
 
-    The map is each region's density. By default the gradients of a black and of a white baseline are averaged.
+    The map is each region's density, by default those of a black and of a white baseline averaged. What joins last
+    speaks against the target most densely, and would outshine the rest: ``relu`` cuts it off.
     """
     if rec.x.ndim != 4:
         raise RefusedError(
@@ -40,7 +45,8 @@ def xrai(
     names = ("black", "white") if isinstance(baseline, str) and baseline == "black_and_white" else (baseline,)
     quiet = rec.for_target(rec.goal)  # what integrated gradients promise, regions do not keep
     summed = sum(integrated_gradients(quiet, name, steps).sum(1) for name in names) / len(names)
-    return torch.stack([_ranked(image, a) for image, a in zip(rec.x, torch.as_tensor(summed), strict=True)])
+    found = torch.stack([_ranked(image, a) for image, a in zip(rec.x, torch.as_tensor(summed), strict=True)])
+    return rectified(found, relu)
 
 
 def _ranked(image: Tensor, attribution: Tensor) -> Tensor:

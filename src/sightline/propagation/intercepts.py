@@ -23,10 +23,9 @@ __all__ = ["FULL_GRADIENT"]
 
 
 def _keep(run: Pass, y: Tensor, constant: Tensor, *, is_bias: bool = True, last: bool = False) -> Tensor:
-    """Remember an operation's output and what it adds; what flows on is a copy, for an in-place op may follow."""
     run.changed["bias" if is_bias else "intercept"] += 1
-    run.intercepts.append(Intercept(y, constant.detach(), is_bias, last))
-    return y.clone()
+    run.keep(y, Intercept(constant.detach(), is_bias, last))
+    return y
 
 
 def _is_plain(constant: Any, y: Tensor) -> bool:

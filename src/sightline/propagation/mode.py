@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -70,7 +71,6 @@ class Intercept(NamedTuple):
     ``is_bias`` tells a layer's bias from where an activation's tangent meets zero.
     """
 
-    output: Tensor
     constant: Tensor
     is_bias: bool
     channels_last: bool
@@ -149,6 +149,7 @@ class Pass(TorchFunctionMode):
         self.changed: Counter[str] = Counter()
         self.tape: list[tuple[Tensor, ...]] = []
         self.intercepts: list[Intercept] = []
+        self._reached: dict[int, Tensor] = {}
         self.marks: dict[str, Any] = {}
         self.linear_layers = 0
         self._recording = False
@@ -199,8 +200,8 @@ class Pass(TorchFunctionMode):
             if not score.requires_grad:
                 raise _no_path(self.rule, goal)
             coverage = self._coverage(score)
-            found, *gradients = self._gradients(score, goal)
-        parts = tuple((g, kept) for g, kept in zip(gradients, self.intercepts, strict=True) if g is not None)
+            found = self._gradient(score, goal)
+        parts = tuple((self._reached.pop(number), self.intercepts[number]) for number in sorted(self._reached))
         return Propagated(found, score.detach(), reference, parts), coverage
 
     def _reference_score(self, goal: Goal, rows: Tensor) -> Tensor | None:
@@ -223,10 +224,9 @@ class Pass(TorchFunctionMode):
             )
         return Coverage(self.rule.name, sum(self.changed.values()), {}, hidden)
 
-    def _gradients(self, score: Tensor, goal: Goal) -> tuple[Tensor, *tuple[Tensor | None, ...]]:
-        """Return the gradient at the input, and at every output of which an intercept was kept."""
+    def _gradient(self, score: Tensor, goal: Goal) -> Tensor:
         try:
-            found, *others = gradients_of(score, [self.forward.x, *(kept.output for kept in self.intercepts)])
+            (found,) = gradients_of(score, [self.forward.x])
         except RuntimeError as error:
             raise RefusedError(
                 f"{self.rule.name}: torch cannot go back through this pass ({' '.join(str(error).split())[:120]}); "
@@ -234,7 +234,7 @@ class Pass(TorchFunctionMode):
             ) from error
         if found is None:
             raise _no_path(self.rule, goal)
-        return found, *others
+        return found
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -262,6 +262,12 @@ class Pass(TorchFunctionMode):
             )
         self._cursor += 1
         return self.tape[self._cursor - 1]
+
+    def keep(self, output: Tensor, intercept: Intercept) -> None:
+        """Keep an intercept, for which the gradient that arrives at the output will be read."""
+        # By a hook, which an operation in place after it does not disturb; it must not hold the pass, which holds it.
+        output.register_hook(partial(self._reached.__setitem__, len(self.intercepts)))
+        self.intercepts.append(intercept)
 
     def mark(self, kind: str, values: Tensor, what: Any) -> None:
         """Remember something of a tensor for as long as it lives unchanged."""
