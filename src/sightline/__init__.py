@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sightline import targets
+    from sightline.concept.craft import concepts
+    from sightline.concept.results import Concepts, Tcav
+    from sightline.concept.tcav import tcav
     from sightline.engine import explain, predict
     from sightline.errors import RefusedError, SightlineError
     from sightline.explanation import Explanation
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from sightline.render.compare import compare
 
 __all__ = [
+    "Concepts",
     "Explanation",
     "Labels",
     "Model",
@@ -32,16 +36,20 @@ __all__ = [
     "Recording",
     "RefusedError",
     "SightlineError",
+    "Tcav",
     "compare",
+    "concepts",
     "explain",
     "find_method",
     "load",
     "method",
     "predict",
     "targets",
+    "tcav",
 ]
 
 _HOMES = {
+    "Concepts": "sightline.concept.results",
     "Explanation": "sightline.explanation",
     "Labels": "sightline.labels",
     "Model": "sightline.models.model",
@@ -49,12 +57,15 @@ _HOMES = {
     "Recording": "sightline.recording",
     "RefusedError": "sightline.errors",
     "SightlineError": "sightline.errors",
+    "Tcav": "sightline.concept.results",
     "compare": "sightline.render.compare",
+    "concepts": "sightline.concept.craft",
     "explain": "sightline.engine",
     "find_method": "sightline.methods",
     "load": "sightline.models.load",
     "method": "sightline.methods",
     "predict": "sightline.engine",
+    "tcav": "sightline.concept.tcav",
 }
 
 

@@ -29,7 +29,7 @@ from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Output, PerImage, Target, layers_of, part_of
 from sightline.tiles import tiled
 
-__all__ = ["Failure", "explain", "explanations", "predict"]
+__all__ = ["Failure", "explain", "explanations", "predict", "refuse_other_labels"]
 
 _BATCH = 8
 
@@ -218,7 +218,7 @@ def _open(plan: Plan, batch: list[Sample]) -> Recording:
     tapped = (*layers, *(name for t in plan.targets for name in layers_of(t)))
     options = replace(plan.options, layers=tapped, from_input="input" in reads)
     rec = record(plan.model, x, options)
-    _refuse_other_labels(plan.model, rec.shared.forward)
+    refuse_other_labels(plan.model, rec.shared.forward)
     return replace(rec, layer=layers[0] if layers else None)
 
 
@@ -243,7 +243,8 @@ def _layers_if_any(plan: Plan, x: Tensor) -> tuple[str, ...]:
         return ()
 
 
-def _refuse_other_labels(model: Model, forward: Forward) -> None:
+def refuse_other_labels(model: Model, forward: Forward) -> None:
+    """Raise InputError unless there are as many class names as outputs, or none."""
     outputs = forward.logits.shape[1]
     if len(model.labels) and len(model.labels) != (2 if outputs == 1 else outputs):
         wanted = (

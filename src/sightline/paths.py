@@ -9,12 +9,15 @@ from pathlib import Path
 
 from sightline.errors import ImageError, suggest
 
-__all__ = ["DENIED", "check_file", "shown", "why"]
+__all__ = ["DENIED", "check_file", "image_files", "shown", "why"]
 
 DENIED = "cannot be read: permission denied; change its rights, or copy it to where you may read it."
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _LISTED = 5000
+_PICTURES = frozenset(
+    ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .heic .heif .avif .jp2 .ppm .pgm .npy .npz".split()
+)
 
 
 def shown(name: str) -> str:
@@ -42,6 +45,26 @@ def check_file(path: Path, said: str, noun: str = "image", pattern: str = "*.jpg
         raise ImageError(f"{said} is {_KINDS.get(kind, 'no regular file')}; wanted a file: save the {noun} to one.")
     if not found.st_size:
         raise ImageError(f"{said} is empty (0 bytes); it may not have been copied fully: get it again.")
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the image files of a folder, by their suffix, sorted by name; a file is a list of itself.
+
+    Hidden files are left out, and folders in it are not searched. Raises ImageError where there are none.
+    """
+    path, said = Path(os.fsdecode(folder)), shown(os.fsdecode(folder))
+    if not stat.S_ISDIR(_stat(path, said).st_mode):
+        return [str(path)]
+    try:
+        inside = sorted(path.iterdir())
+    except PermissionError:
+        raise ImageError(f"{said} {DENIED}") from None
+    found = [str(p) for p in inside if p.suffix.casefold() in _PICTURES and not p.name.startswith(".") and p.is_file()]
+    if not found:
+        deeper = any(p.is_dir() for p in inside)
+        hint = "folders in it are not searched: give one of them" if deeper else "give a folder with .jpg or .png files"
+        raise ImageError(f"{said} holds no images; {hint}.")
+    return found
 
 
 def _stat(path: Path, said: str) -> os.stat_result:

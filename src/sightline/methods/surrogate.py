@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +13,8 @@ from sightline.methods.perturbation import covered, fill_of
 from sightline.methods.registry import Range, method
 from sightline.points import Baseline
 from sightline.recording import Recording
+from sightline.sobol import design as sobol_design
+from sightline.sobol import total_indices
 
 __all__ = ["hsic", "kernel_shap", "lime", "shapley_sampling", "sobol"]
 
@@ -165,26 +166,9 @@ def sobol(rec: Recording, count: Count = 49, samples: Several = 16, fill: Baseli
     """
     labels = segments_of("grid", count, rec.x)
     cells = _sizes(labels)[0]
-    first, second = _quasi_random(cells, samples, rec.seed)
-    levels = torch.cat((first, *(_swapped(first, second, i) for i in range(cells))))
-    scores = _scores(rec, labels, [levels] * len(labels), fill).reshape(cells + 1, samples, -1)
-    variance = scores[0].var(0).clamp(min=1e-30)
-    total = ((scores[0] - scores[1:]) ** 2).mean(1) / (2 * variance)
-    return _painted(list(total.T), labels, rec.x)
-
-
-def _quasi_random(cells: int, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    from scipy.stats import qmc
-
-    rounded = 1 << (samples - 1).bit_length()
-    drawn = qmc.Sobol(2 * cells, seed=np.random.default_rng(seed)).random(rounded)[:samples]
-    return torch.as_tensor(drawn[:, :cells]), torch.as_tensor(drawn[:, cells:])
-
-
-def _swapped(first: Tensor, second: Tensor, cell: int) -> Tensor:
-    copy = first.clone()
-    copy[:, cell] = second[:, cell]
-    return copy
+    levels = sobol_design(cells, samples, rec.seed)
+    scores = _scores(rec, labels, [levels] * len(labels), fill)
+    return _painted(list(total_indices(scores, samples).T), labels, rec.x)
 
 
 @method(
