@@ -13,7 +13,7 @@ from sightline.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-COMMANDS = ("", "explain", "compare", "demo", "methods", "models", "layers")
+COMMANDS = ("", "explain", "compare", "concepts", "tcav", "demo", "methods", "models", "layers")
 
 
 def cli_page() -> str:

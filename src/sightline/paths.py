@@ -15,8 +15,9 @@ DENIED = "cannot be read: permission denied; change its rights, or copy it to wh
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _LISTED = 5000
-_PICTURES = frozenset(
-    ".jpg .jpeg .jfif .png .webp .bmp .gif .tif .tiff .heic .heif .avif .jp2 .ppm .pgm .npy .npz".split()
+_PICTURES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".npy", ".npz"),
 )
 
 

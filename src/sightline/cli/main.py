@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import compare, demo, explain, listing
+from sightline.cli import compare, concepts, demo, explain, listing
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -27,6 +27,12 @@ app.command("explain", short_help="Explain images: pictures, numbers and predict
 )
 app.command("compare", short_help="Lay methods, models and targets out in one picture.", epilog=compare.EXAMPLES)(
     compare.compare_command
+)
+app.command("concepts", short_help="Find what a class is made of, in images of it.", epilog=concepts.EXAMPLES)(
+    concepts.concepts_command
+)
+app.command("tcav", short_help="Test whether a class depends on given concepts.", epilog=concepts.TCAV_EXAMPLES)(
+    concepts.tcav_command
 )
 app.command("demo", short_help="Explain an honest and a cheating model; no network.", epilog=demo.EXAMPLES)(
     demo.demo_command

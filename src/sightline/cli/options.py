@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 __all__ = [
+    "MODEL_HELP",
     "Asking",
     "Blocks",
     "Colormap",
@@ -21,6 +22,7 @@ __all__ = [
     "Dims",
     "Draw",
     "Fit",
+    "Folder",
     "Image",
     "Images",
     "Json",
@@ -50,7 +52,7 @@ __all__ = [
 MAX_PIXELS = 179_000_000
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
-_MODEL_HELP = (
+MODEL_HELP = (
     "torchvision name, keras/NAME, timm/NAME, Hugging Face folder or hub name, a .keras, .h5, .onnx, .pt2 or "
     "TorchScript file, NAME@WEIGHTS, file.py:function, package.module:function, demo/honest or demo/cheating"
 )
@@ -63,12 +65,16 @@ Images = Annotated[
         show_default=False,
     ),
 ]
+Folder = Annotated[
+    list[str],
+    typer.Argument(metavar="FOLDER", help="A folder with images of the class, or the image files.", show_default=False),
+]
 Image = Annotated[str, typer.Argument(help="An image file.", show_default=False)]
 Models = Annotated[
     str,
-    typer.Option("--model", "-m", help=f"One or more, separated by commas: {_MODEL_HELP}.", show_default=False),
+    typer.Option("--model", "-m", help=f"One or more, separated by commas: {MODEL_HELP}.", show_default=False),
 ]
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=f"The model: {_MODEL_HELP}.", show_default=False)]
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=f"The model: {MODEL_HELP}.", show_default=False)]
 Weights = Annotated[
     str,
     typer.Option(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sightline.geometry import Preprocessing
     from sightline.models.model import Model
 
-__all__ = ["Report", "load_models", "parse_parameters", "parse_preprocessing"]
+__all__ = ["Report", "load_model", "load_models", "parse_parameters", "parse_preprocessing"]
 
 
 @dataclass
@@ -54,6 +54,14 @@ def load_models(names: str, how: Loading) -> dict[str, Model]:
     if not listed:
         raise ParameterError("--model: no model was given; see: sightline models.")
     return {name: _loaded(name, how) for name in dict.fromkeys(listed)}
+
+
+def load_model(name: str, how: Loading) -> Model:
+    """Load the one model of a command that takes no more."""
+    found = load_models(name, how)
+    if len(found) > 1:
+        raise ParameterError(f"--model {name}: {len(found)} models came; this command takes one.")
+    return next(iter(found.values()))
 
 
 def _loaded(name: str, how: Loading) -> Model:

@@ -51,7 +51,9 @@ def fitted(concept: Floats, others: Floats, draw: Draw, draw_others: Draw) -> Fi
     given = np.concatenate((concept[draw.learnt], others[draw_others.learnt]))
     signs = np.repeat([1.0, -1.0], [len(draw.learnt), len(draw_others.learnt)])
     direction, offset = _logistic(given, signs)
-    right = int((concept[draw.held] @ direction > offset).sum() + (others[draw_others.held] @ direction <= offset).sum())
+    right = int(
+        (concept[draw.held] @ direction > offset).sum() + (others[draw_others.held] @ direction <= offset).sum()
+    )
     return Fitted(direction, right, len(draw.held) + len(draw_others.held))
 
 
@@ -61,18 +63,19 @@ def _logistic(x: Floats, signs: Floats) -> tuple[Floats, float]:
     Solved in the space that the examples span, where the solution lies, in units of their mean distance from the mean.
     """
     from scipy.optimize import minimize
+    from scipy.special import expit
 
     centre = x.mean(0)
     scale = float(np.sqrt(((x - centre) ** 2).sum(1).mean())) or 1.0
     left, values, basis = np.linalg.svd((x - centre) / scale, full_matrices=False)
     z = np.column_stack((left * values, np.ones(len(x))))
-    weights = np.repeat(0.5 / np.array([(signs > 0).sum(), (signs < 0).sum()]), [(signs > 0).sum(), (signs < 0).sum()])
+    shares = np.where(signs > 0, 0.5 / (signs > 0).sum(), 0.5 / (signs < 0).sum())
+    penalty = np.append(np.full(len(values), _PENALTY), 0.0)
 
     def loss(w: Floats) -> tuple[float, Floats]:
         margins = signs * (z @ w)
-        ridge = np.append(w[:-1], 0.0)
-        slope = -weights * signs / (1 + np.exp(np.minimum(margins, 700)))
-        return float(weights @ np.logaddexp(0, -margins) + 0.5 * _PENALTY * ridge @ ridge), z.T @ slope + _PENALTY * ridge
+        slope = -shares * signs * expit(-margins)
+        return float(shares @ np.logaddexp(0, -margins) + 0.5 * penalty @ w**2), z.T @ slope + penalty * w
 
     w = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B").x
     direction = basis.T @ w[:-1]

@@ -18,10 +18,12 @@ from sightline.concept.reading import Asked, Study, begun, whole
 from sightline.concept.results import Concept, Concepts, Crop, Scene
 from sightline.errors import ParameterError, RefusedError
 from sightline.forward import Precision
+from sightline.geometry import restore
 from sightline.heatmap import resize
 from sightline.masks import SMOOTH, Place, windows
 from sightline.models.model import Model
 from sightline.recording import Recording
+from sightline.render.photo import shown_channels
 from sightline.samples import Failure, Sample
 from sightline.sobol import design, total_indices
 from sightline.targets import Output, Target
@@ -83,7 +85,7 @@ def concepts(
     order = weighed.indices.mean(1).argsort(descending=True, stable=True).tolist()
     found = Concepts(
         concepts=[
-            _concept(f"concept {n}", k, weighed, w[k], _best(study, cut, u[:, k], examples), study.images)
+            _concept(study, f"concept {n}", k, weighed, w[k], _best(study, cut, u[:, k], examples))
             for n, k in enumerate(order, 1)
         ],
         target=study.label,
@@ -200,11 +202,9 @@ def _rebuilt(rec: Recording, u: Tensor, w: Tensor, mask: Tensor) -> Tensor:
     return torch.einsum("nr...,rc->nc...", u, mask.unsqueeze(1) * w).to(rec.activation())
 
 
-def _concept(
-    name: str, k: int, weighed: _Weighed, direction: Tensor, crops: list[Crop], images: list[Sample]
-) -> Concept:
+def _concept(study: Study, name: str, k: int, weighed: _Weighed, direction: Tensor, crops: list[Crop]) -> Concept:
     indices = weighed.indices[k]
-    spread = float(indices.std()) / math.sqrt(len(indices)) if len(indices) > 1 else math.inf
+    spread = float(indices.std()) / math.sqrt(len(indices)) if len(indices) > 1 else None
     return Concept(
         name=name,
         importance=float(indices.mean()),
@@ -212,7 +212,7 @@ def _concept(
         effect=float(weighed.effects[k].mean()),
         direction=direction.numpy().astype(np.float32),
         crops=crops,
-        scene=_scene(k, weighed.maps, images),
+        scene=_scene(study, [m[k] for m in weighed.maps]),
     )
 
 
@@ -222,24 +222,35 @@ def _best(study: Study, cut: list[tuple[int, Place]], strengths: Tensor, most: i
     first = dict[int, int]()
     for n in order:
         first.setdefault(cut[n][0], n)
-    return [_crop(study.images, *cut[n], float(strengths[n])) for n in list(first.values())[:most]]
+    return [_crop(study, *cut[n], float(strengths[n])) for n in list(first.values())[:most]]
 
 
-def _crop(images: list[Sample], number: int, place: Place, strength: float) -> Crop:
-    sample = images[number]
-    values = sample.x[(slice(None), *place)].float().cpu().numpy()
-    return Crop(_name(sample), sample.number, tuple((s.start, s.stop) for s in place), strength, values)
+def _crop(study: Study, number: int, place: Place, strength: float) -> Crop:
+    sample = study.images[number]
+    pixels = _seen(study, sample)
+    ends = tuple((s.start, s.stop) for s in place)
+    return Crop(_name(sample), sample.number, ends, strength, None if pixels is None else pixels[place])
 
 
 def _name(sample: Sample) -> str | None:
     return str(sample.given) if sample.name is not None else None
 
 
-def _scene(k: int, maps: list[Tensor], images: list[Sample]) -> Scene:
-    most = max(range(len(maps)), key=lambda n: float(maps[n][k].mean()))
-    sample = images[most]
-    heatmap = resize(maps[most][k][None], sample.x.shape[1:])[0].float().numpy()
-    return Scene(_name(sample), sample.number, sample.x.float().cpu().numpy(), heatmap)
+def _seen(study: Study, sample: Sample) -> np.ndarray | None:
+    """Return an image as the model sees it, uint8 (H, W[, 3]), or None where it is no picture."""
+    x = sample.x.float().cpu()
+    if x.ndim != 3:
+        return None
+    known = len(x) == study.model.preprocessing.channels and len(x) in (1, 3, 4)
+    return restore(x, study.model.preprocessing) if known else shown_channels(x.numpy())
+
+
+def _scene(study: Study, maps: list[Tensor]) -> Scene:
+    """Return the image with most of a concept, of the maps (*S of the layer) of all images."""
+    most = max(range(len(maps)), key=lambda n: float(maps[n].mean()))
+    sample = study.images[most]
+    heatmap = resize(maps[most][None], sample.x.shape[1:])[0].float().numpy()
+    return Scene(_name(sample), sample.number, _seen(study, sample), heatmap)
 
 
 def _notes(found: Concepts) -> tuple[str, ...]:
@@ -272,5 +283,3 @@ def concept_maps(found: Concepts, model: Model | nn.Module | str, images: Any) -
 def _on_pixels(u: Tensor, sample: Sample) -> np.ndarray:
     values: np.ndarray = resize(u, sample.x.shape[1:]).float().numpy()
     return values if sample.geometry is None else sample.geometry.to_original(values)
-
-

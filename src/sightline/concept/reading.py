@@ -199,5 +199,3 @@ def whole(name: str, value: Any, low: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ParameterError(f"{name}={value!r}: wanted a whole number, at least {low}.")
     return value
-
-

@@ -21,28 +21,29 @@ __all__ = ["Cav", "Concept", "Concepts", "Crop", "Scene", "Tcav"]
 class Crop:
     """A crop of an image: its name, its place among those given, the box in the model's input, and how much it holds.
 
-    ``place`` is one (start, end) for each spatial dimension; ``values`` (C, *S) is the crop as the model takes it.
+    ``place`` is one (start, end) for each spatial dimension; ``pixels`` uint8 (H, W[, 3]) is the crop as the model sees
+    it, None for series and volumes.
     """
 
     image: str | None
     number: int
     place: tuple[tuple[int, int], ...]
     strength: float
-    values: np.ndarray
+    pixels: np.ndarray | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the values as plain JSON values."""
+        """Return everything but the pixels as plain JSON values."""
         place = [list(ends) for ends in self.place]
         return {"image": self.image, "number": self.number, "place": place, "strength": self.strength}
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The image that holds most of a concept, as the model takes it (C, *S), and where in it the concept lies (*S)."""
+    """The image that holds most of a concept, as the model sees it, and where in it the concept lies (*S)."""
 
     image: str | None
     number: int
-    values: np.ndarray
+    pixels: np.ndarray | None
     heatmap: np.ndarray
 
 
@@ -50,13 +51,13 @@ class Scene:
 class Concept:
     """One concept of a class: a direction (C,) in the layer's channels, and how much the score depends on it.
 
-    ``importance`` is the total Sobol index, mean over the images, ``error`` its standard error over them; ``effect``
+    ``importance`` is the total Sobol index, mean over the images, ``error`` its standard error over them (None for one image); ``effect``
     is by how much the score falls, on average, when the concept is taken away: negative where it speaks against.
     """
 
     name: str
     importance: float
-    error: float
+    error: float | None
     effect: float
     direction: np.ndarray
     crops: Sequence[Crop]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sightline.errors import RefusedError
 from sightline.render.layout import beside, framed, padded, scaled_into, stack
 from sightline.render.overlay import overlay
 from sightline.render.palette import ACCENT, BAR, EMPTY, INK, MUTED, PAPER
-from sightline.render.photo import shown_channels
+from sightline.render.photo import rgb
 from sightline.render.plot import Frame, with_axes
 from sightline.render.text import compact, ellipsis, font, text_block
 
@@ -34,25 +32,23 @@ def contact_sheet(found: Concepts) -> Image.Image:
 
     Raises RefusedError for concepts of signals or volumes.
     """
-    if found.concepts[0].scene.values.ndim != 3:
+    if found.concepts[0].scene.pixels is None:
         raise RefusedError(
             "a contact sheet shows pictures, and these are concepts of signals or volumes; read the places of their "
             "crops: concepts[0].crops."
         )
     shown = max(len(c.crops) for c in found.concepts)
-    most = max(max(c.importance for c in found.concepts), 1e-12)
-    rows = [_row(c, c.importance / most) for c in found.concepts]
+    rows = [_row(c) for c in found.concepts]
     width = SIDE + (shown + 1) * (CELL + 2) + (shown + 2) * GAP
-    said = [
+    said = (
         f"importance: share of the score's variance that each concept is part of (total Sobol index, mean over "
-        f"{found.images} images ± its standard error); shares may overlap",
-        *found.notes,
-    ]
+        f"{found.images} images ± its standard error); shares may overlap"
+    )
     return _sheet(
         f"What makes '{found.target}'",
         f"{_model(found)} · layer {found.layer} · {found.crops} crops of {found.images} images",
         stack([_header(), *rows], GAP),
-        said,
+        [said, *found.notes],
         width,
     )
 
@@ -77,20 +73,21 @@ def _header() -> Image.Image:
     return beside(blocks, GAP)
 
 
-def _row(c: Concept, share: float) -> Image.Image:
-    pixels = _pixels(c.scene.values)
-    where = overlay(np.asarray(pixels), c.scene.heatmap, style="sequential", heatmap_opacity=0.55)
-    crops = [_cell(_pixels(crop.values)) for crop in c.crops]
-    return beside([_side(c, share), _cell(where), Image.new("RGB", (1, 1), PAPER), *crops], GAP)
+def _row(c: Concept) -> Image.Image:
+    where = None
+    if c.scene.pixels is not None:
+        where = _cell(overlay(c.scene.pixels, c.scene.heatmap, style="sequential", heatmap_opacity=0.55))
+    crops = [_cell(rgb(crop.pixels)) for crop in c.crops if crop.pixels is not None]
+    return beside([_side(c), where, Image.new("RGB", (1, 1), PAPER), *crops], GAP)
 
 
 def _cell(picture: Image.Image) -> Image.Image:
     return framed(scaled_into(picture, CELL, CELL))
 
 
-def _side(c: Concept, share: float) -> Image.Image:
+def _side(c: Concept) -> Image.Image:
     bar = Image.new("RGB", (SIDE - 16, 14), EMPTY)
-    length = round((bar.width - 1) * max(share, 0.0))
+    length = round((bar.width - 1) * min(max(c.importance, 0.0), 1.0))
     ImageDraw.Draw(bar).rectangle((0, 0, length, 13), ACCENT)
     way = "raises" if c.effect >= 0 else "lowers"
     lines = [
@@ -102,12 +99,8 @@ def _side(c: Concept, share: float) -> Image.Image:
     return beside([stack(lines, 5), Image.new("RGB", (8, CELL + 2), PAPER)], 8)
 
 
-def _plus_minus(value: float, error: float) -> str:
-    return f"importance {value:.2f}" + (f" ± {error:.2f}" if np.isfinite(error) else "")
-
-
-def _pixels(values: NDArray[Any]) -> Image.Image:
-    return Image.fromarray(shown_channels(values)).convert("RGB")
+def _plus_minus(value: float, error: float | None) -> str:
+    return f"importance {value:.2f}" + ("" if error is None else f" ± {error:.2f}")
 
 
 def tcav_chart(found: Tcav) -> Image.Image:
@@ -121,15 +114,14 @@ def tcav_chart(found: Tcav) -> Image.Image:
         [],
         48,
     )
-    notes = [
+    said = (
         f"TCAV score: share of {found.images} images of '{found.target}' whose score rises along the concept's "
-        f"direction; bar: mean of {len(found.random.scores)} runs, line: their standard deviation; pale, n.s.: does not "
-        "differ from random directions (p > 0.05), or the layer does not represent the concept",
-        *found.notes,
-    ]
+        f"direction; bar: mean of {len(found.random.scores)} runs, line: their standard deviation; pale, n.s.: it does "
+        "not differ from random directions (p > 0.05), or the layer does not represent the concept"
+    )
     body = stack([chart, _captions(found, frame)], 6)
     title = f"Does '{found.target}' depend on it?"
-    return _sheet(title, f"{_model(found)} · layer {found.layer}", body, notes, body.width)
+    return _sheet(title, f"{_model(found)} · layer {found.layer}", body, [said, *found.notes], body.width)
 
 
 def _bars(cavs: Sequence[Cav], frame: Frame) -> Image.Image:
@@ -177,5 +169,3 @@ def _caption(c: Cav, width: int, more: Sequence[str]) -> Image.Image:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.2g}"
-
-
