@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -60,28 +60,27 @@ def concepts(
 ) -> Concepts:
     """Find the concepts that a model makes a class of, in images of that class (Fel et al. 2023, arXiv:2211.10154).
 
-    Crops of the images, resized to the input's size, give activations A >= 0 at the layer, averaged over positions;
-    these are factorised as A = U W, all of 0 or more: the rows of W are the concepts. The importance of a concept is
-    the total Sobol index of the score of (M * U) W under random masks M of the concepts, mean over the images.
+    Crops of the images give activations A >= 0 at the layer, averaged over positions; these are factorised as
+    A = U W, all of 0 or more: the rows of W are the concepts. The importance of a concept is the total Sobol index of
+    the score of (M * U) W under random masks M of the concepts, mean over the images.
 
     ``images`` are a folder, or what `explain` takes; ``target`` "top1" is the class that most of them are said to be.
-    ``window`` and ``stride`` are those of the crops, shares of each side where below 1. The default layer is the one
-    that CAMs read. A layer with negative activations is refused, unless ``rectify`` cuts them off.
+    ``crops`` "in_place" reads the layer of the whole image where the crop lies; "resized" makes each crop an image of
+    its own, as the paper does. ``window`` and ``stride`` are theirs, shares of each side where below 1. The default
+    layer is the one that CAMs read. A layer with negative activations is refused, unless ``rectify`` cuts them off.
     ``samples`` are the masks for each index, ``examples`` the crops shown. Nothing is random but the masks.
 
     Raises ImageError, TargetError, ParameterError, LayerError, ModelError or RefusedError; each says what to do.
     """
-    for name, value, low in (("count", count, 1), ("samples", samples, 2), ("examples", examples, 1)):
-        whole(name, value, low)
+    _check(crops, count, samples, examples)
     study = begun(model, images, target, Asked(layer, output, precision, seed, batch_size, on_failure, tick))
     study = study if study.layer else replace(study, layer=study.model.default_layer(study.images[0].x[None]))
     cut = _cut(study, count, window, stride)
     a = _resized(study, cut, rectify) if crops == "resized" else _in_place(study, cut, rectify)
-    if not a.any():
-        raise RefusedError(f"layer '{study.layer}' is 0 for every crop; choose another (sightline layers MODEL).")
+    _refuse_empty(a, count, study.layer)
     u, w = factorize(a, count)
     weighed = _weighed(study, w, samples, rectify)
-    settings = {"count": count, "window": window, "stride": stride, "samples": samples, "rectify": rectify}
+    settings = {"count": count, "crops": crops, "window": window, "stride": stride, "samples": samples, "rectify": rectify}
     order = weighed.indices.mean(1).argsort(descending=True, stable=True).tolist()
     found = Concepts(
         concepts=[
@@ -100,6 +99,20 @@ def concepts(
         provenance=study.provenance(),
     )
     return replace(found, notes=_notes(found))
+
+
+def _check(crops: str, count: int, samples: int, examples: int) -> None:
+    for name, value, low in (("count", count, 1), ("samples", samples, 2), ("examples", examples, 1)):
+        whole(name, value, low)
+    if crops not in get_args(Crops):
+        raise ParameterError(f"crops={crops!r}: wanted in_place or resized.")
+
+
+def _refuse_empty(a: Tensor, count: int, layer: str) -> None:
+    if not a.any():
+        raise RefusedError(f"layer '{layer}' is 0 for every crop; choose another (sightline layers MODEL).")
+    if count > a.shape[1]:
+        raise ParameterError(f"count={count} concepts at '{layer}', which has {a.shape[1]} channels; give fewer.")
 
 
 def _cut(study: Study, count: int, window: float, stride: float) -> list[tuple[int, Place]]:

@@ -51,8 +51,9 @@ class Scene:
 class Concept:
     """One concept of a class: a direction (C,) in the layer's channels, and how much the score depends on it.
 
-    ``importance`` is the total Sobol index, mean over the images, ``error`` its standard error over them (None for one image); ``effect``
-    is by how much the score falls, on average, when the concept is taken away: negative where it speaks against.
+    ``importance`` is the total Sobol index, mean over the images, ``error`` its standard error over them (None for one
+    image); ``effect`` is by how much the score falls, on average, when the concept is taken away: negative where it
+    speaks against the class.
     """
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ def tcav(
     Raises ImageError, InputError, TargetError, ParameterError, LayerError, ModelError or RefusedError.
     """
     whole("runs", runs, 2)
-    if positions not in Positions.__args__:  # type: ignore[attr-defined]
+    if positions not in get_args(Positions):
         raise ParameterError(f"positions={positions!r}: wanted mean or flat.")
     study = begun(model, images, target, Asked(layer, output, precision, seed, batch_size, on_failure, tick))
     study = replace(study, images=class_images(study))
@@ -140,7 +140,7 @@ def _is_alike(gradients: Floats) -> bool:
 
 def _unit(rows: Floats) -> Floats:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))
 
 
 def _tested(sets: Sets, gradients: Floats, runs: int, study: Study) -> Tcav:
