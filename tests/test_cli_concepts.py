@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightline.cli.main import main
 from sightline.demo.scenes import STAR, ground, scenes
 from sightline.errors import ImageError
 from sightline.paths import image_files
@@ -98,11 +99,15 @@ def test_json_is_one_object_and_an_unreadable_image_is_listed_and_skipped(work: 
         (["tcav", "mark/00.png", *TCAV], "1 different images of the class"),
     ],
 )
-def test_bad_input_is_one_line(work: Path, arguments: list[str], says: str) -> None:
-    run = sightline(work, *arguments, "--out", "o")
-    assert run.returncode == 2, run.stderr
-    assert "Traceback" not in run.stderr
-    lines = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+def test_bad_input_is_one_line(
+    work: Path, arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "argv", ["sightline", *arguments, "--out", "o"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert says in lines[0]
     assert not (work / "o").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -179,6 +180,27 @@ def test_nothing_depends_on_the_batch_size_and_a_seed_gives_the_same_again(optio
     assert one.provenance == other.provenance
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_other_precisions_give_nearly_the_same(precision):
+    x, _ = planted()
+    one, other = found_in(x), found_in(x, precision=precision)
+    for a, b in zip(one.concepts, other.concepts, strict=True):
+        assert np.allclose(a.direction, b.direction, atol=0.02)
+        assert a.importance == pytest.approx(b.importance, abs=0.05)
+
+
+def test_a_model_of_one_batch_size_gets_no_other():
+    x, _ = planted()
+    sizes = set()
+    model = dataclasses.replace(sightline.load(Planted()), batch=5)
+    handle = model.module.register_forward_pre_hook(lambda _, given: sizes.add(len(given[0])))
+    found = sightline.concepts(model, x, target=0, layer="relu", count=3, window=2, stride=2)
+    handle.remove()
+    assert sizes == {5}
+    for a, b in zip(found.concepts, found_in(x).concepts, strict=True):
+        assert a.importance == pytest.approx(b.importance, abs=1e-6)
+
+
 def test_another_seed_draws_other_masks():
     x, _ = planted()
     assert found_in(x).concepts[0].importance != found_in(x, seed=1).concepts[0].importance
@@ -186,7 +208,9 @@ def test_another_seed_draws_other_masks():
 
 def test_series_have_concepts_but_no_contact_sheet():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv1d(2, 6, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3))
+    net = nn.Sequential(
+        nn.Conv1d(2, 6, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
     x = torch.randn(10, 2, 40, generator=torch.Generator().manual_seed(0))
     found = sightline.concepts(sightline.load(net), x, target=1, layer="1", count=3)
     assert found.concepts[0].scene.heatmap.shape == (40,)

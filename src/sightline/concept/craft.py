@@ -80,7 +80,14 @@ def concepts(
     _refuse_empty(a, count, study.layer)
     u, w = factorize(a, count)
     weighed = _weighed(study, w, samples, rectify)
-    settings = {"count": count, "crops": crops, "window": window, "stride": stride, "samples": samples, "rectify": rectify}
+    settings = {
+        "count": count,
+        "crops": crops,
+        "window": window,
+        "stride": stride,
+        "samples": samples,
+        "rectify": rectify,
+    }
     order = weighed.indices.mean(1).argsort(descending=True, stable=True).tolist()
     found = Concepts(
         concepts=[

@@ -151,7 +151,7 @@ def _bar(draw: ImageDraw.ImageDraw, cav: Cav, x: float, frame: Frame, *, is_cont
 def _captions(found: Tcav, frame: Frame) -> Image.Image:
     """Write below each bar its name, score, p-value and the classifier's held-out accuracy."""
     step = frame.width // frame.points
-    blocks = [_caption(c, step, ["p " + _p(c.p_value)]) for c in found.concepts]
+    blocks = [_caption(c, step, [_verdict(c)]) for c in found.concepts]
     return beside([Image.new("RGB", (49, 1), PAPER), *blocks, _caption(found.random, step, ["control"])])
 
 
@@ -167,5 +167,7 @@ def _caption(c: Cav, width: int, more: Sequence[str]) -> Image.Image:
     )
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.2g}"
+def _verdict(c: Cav) -> str:
+    if not c.represented:
+        return "not represented"
+    return "p < 0.001" if c.p_value < 0.001 else f"p = {c.p_value:.2g}"
