@@ -15,8 +15,9 @@ from torch.autograd.graph import Node
 
 from sightline.errors import RefusedError
 from sightline.graph import find_nodes
+from sightline.windows import Edge, find_value, slots_of
 
-__all__ = ["Attention", "find_attention", "gradients_kept"]
+__all__ = ["Attention", "find_attention", "gradients_kept", "has_fused"]
 
 _SOFTMAXES = frozenset({"SoftmaxBackward0", "SafeSoftmaxBackward0"})
 _FUSED: Mapping[str, str] = {  # node -> its saved mask
@@ -29,10 +30,25 @@ _FUSED: Mapping[str, str] = {  # node -> its saved mask
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """One attention of a pass: its node, and its weights (N, heads, T, T), each row's sum 1."""
+    """One attention of a pass: its node, and its weights (R, heads, t, t), each row's sum 1.
+
+    Attention over all tokens has R = N and t = T. Within windows there are several for each image: ``slots`` (N, *S)
+    then says where in (R, t) each position of the image lies.
+    """
 
     node: Node
     weights: Tensor
+    slots: Tensor | None = None
+
+    @property
+    def grid(self) -> tuple[int, ...] | None:
+        """The positions *S that the windows cover, or None for attention over all tokens."""
+        return None if self.slots is None else tuple(self.slots.shape[1:])
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens T of an image."""
+        return self.weights.shape[-1] if self.slots is None else self.slots[0].numel()
 
     def gradient(self, entering: Tensor) -> Tensor:
         """Return the gradient at the weights from the one that enters the node in the backward pass."""
@@ -41,27 +57,61 @@ class Attention:
         value: Tensor = self.node._saved_value  # type: ignore[attr-defined]
         return (entering.detach() @ value.detach().mT).reshape(self.weights.shape)
 
+    def through(self, shares: Tensor, matrix: Tensor) -> Tensor:
+        """Return shares (N, T) @ matrix, the matrix (R, t, t) being one block of all tokens for each window."""
+        if self.slots is None:
+            return (shares.unsqueeze(1) @ matrix).squeeze(1)
+        places = self.slots.flatten()
+        inside = shares.new_zeros(matrix.shape[:2]).flatten().index_put((places,), shares.flatten())
+        return (inside.reshape(len(matrix), 1, -1) @ matrix).flatten()[places].reshape(shares.shape)
 
-def find_attention(root: Node | None, rows: int) -> list[Attention]:
-    """Return the self-attentions over all tokens below ``root``, in the order in which they ran, for N = ``rows``.
+    def inner(self) -> Tensor:
+        """Return 1 for each place (R, t) that holds a token, 0 for padding."""
+        found = self.weights.new_zeros(len(self.weights) * self.weights.shape[-1])
+        places = torch.arange(len(found), device=found.device) if self.slots is None else self.slots.flatten()
+        return found.index_fill(0, places, 1).reshape(len(self.weights), -1)
 
-    Raises RefusedError where there is none, or where attention stays within windows.
+
+def find_attention(root: Node | None, rows: int, size: Sequence[int]) -> list[Attention]:
+    """Return the self-attentions below ``root``, in the order in which they ran, for N = ``rows`` images of ``size``.
+
+    Those over all tokens; where some stay within windows, all of them, each with the places of its windows.
+    Raises RefusedError where there is none, or where the windows cannot be followed to the image.
     """
     nodes = sorted(find_nodes(root), key=lambda n: n._sequence_nr())
-    read = [(n, w) for n in nodes if (w := _weights(n)) is not None]
+    read = [(n, w) for n in nodes if (w := _weights(n)) is not None and len(w) % rows == 0]
     if not read:
         raise RefusedError("this model has no attention that can be read; use grad_cam or another method.")
-    found = [Attention(n, w.reshape(rows, -1, *w.shape[-2:])) for n, w in read if _is_whole(w, rows)]
-    if not found:
+    if any(len(w) > rows for _, w in read):
+        return [_placed(n, w, nodes, rows, size) for n, w in read]
+    tokens = read[-1][1].shape[-1]
+    whole = [Attention(n, w.reshape(rows, -1, *w.shape[-2:])) for n, w in read]
+    return [a for a in whole if a.tokens == tokens]
+
+
+def _placed(node: Node, weights: Tensor, nodes: Sequence[Node], rows: int, size: Sequence[int]) -> Attention:
+    weights = weights.reshape(len(weights), -1, *weights.shape[-2:])
+    found = _value_of(node, nodes)
+    slots = None if found is None else slots_of(*found, len(weights), size)
+    if slots is None or len(slots) != rows:
         raise RefusedError(
-            "this model's attention stays within windows, so it says nothing of the whole image; use grad_cam."
+            "this model's attention stays within windows, and where they lie on the image could not be followed; use "
+            "grad_cam."
         )
-    tokens = found[-1].weights.shape[-1]
-    return [a for a in found if a.weights.shape[-1] == tokens]
+    return Attention(node, weights, slots.to(weights.device))
 
 
-def _is_whole(weights: Tensor, rows: int) -> bool:
-    return len(weights) == rows
+def _value_of(node: Node, nodes: Sequence[Node]) -> tuple[Edge, tuple[int, ...]] | None:
+    if node.name() in _SOFTMAXES:
+        return find_value(node, nodes)
+    source, output = node.next_functions[2]
+    shape = tuple(node._saved_value.shape)  # type: ignore[attr-defined]
+    return None if source is None else ((source, output), shape)
+
+
+def has_fused(root: Node | None) -> bool:
+    """Say whether fused attention lies below ``root``."""
+    return any(n.name() in _FUSED for n in find_nodes(root))
 
 
 def _weights(node: Node) -> Tensor | None:

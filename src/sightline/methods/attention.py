@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from sightline.attention import Attention, find_attention, gradients_kept
 from sightline.backward import gradients_of
 from sightline.errors import RefusedError
+from sightline.graph import find_nodes
 from sightline.methods.registry import Range, method
-from sightline.models.layouts import find_layout, to_spatial
+from sightline.models.layouts import Layout, find_layout, to_spatial
 from sightline.models.session import undisturbed
 from sightline.recording import Recording
 
@@ -22,8 +25,28 @@ Share = Annotated[float, Range(0, 1)]
 
 
 def attentions(rec: Recording) -> list[Attention]:
-    """Return every attention over all tokens, in order; RefusedError where there is none."""
-    return find_attention(rec.score().grad_fn, len(rec.rows))
+    """Return every attention, in order; RefusedError where there is none, or its windows cannot be placed."""
+    return find_attention(rec.score().grad_fn, len(rec.rows), tuple(rec.x.shape[2:]))
+
+
+def chained(rec: Recording) -> list[Attention]:
+    """Return every attention of a model whose blocks pass tokens on by themselves, or merge neighbours, only."""
+    found = rec.memo(attentions)
+    if found[0].grid is not None:
+        between = (found[0].node._sequence_nr(), found[-1].node._sequence_nr())
+        _refuse_mixing(rec.score().grad_fn, between)
+    return found
+
+
+def _refuse_mixing(root: Node | None, between: tuple[int, int]) -> None:
+    for node in find_nodes(root):
+        if node.name() == "ConvolutionBackward0" and between[0] < node._sequence_nr() < between[1]:
+            kernel = node._saved_weight.shape[2:]  # type: ignore[attr-defined]
+            if kernel.numel() > 1:
+                raise RefusedError(
+                    "this model has convolutions between its windows, which bring tokens together as attention does "
+                    "not say; use attention, which reads one block, or grad_cam."
+                )
 
 
 def attention_gradients(rec: Recording) -> list[Tensor]:
@@ -40,17 +63,46 @@ def _fused(weights: Tensor, heads: Heads) -> Tensor:
     return weights.amax(1) if heads == "max" else weights.amin(1)
 
 
-def _to_image(rec: Recording, flow: Tensor) -> Tensor:
-    """Bring token-to-token weights (N, T, T) to the image: the class token's row, or the mean of all where none is."""
-    layout = find_layout((len(flow), flow.shape[-1], 1), tuple(rec.x.shape[2:]))
+def layout_of(rec: Recording, one: Attention) -> Layout:
+    """Return where on the image an attention's tokens lie."""
+    if one.grid is not None:
+        return Layout("tokens", one.grid)
+    layout = find_layout((len(rec.rows), one.tokens, 1), tuple(rec.x.shape[2:]))
     if layout is None or layout.kind != "tokens":
         raise RefusedError(
-            f"attention over {flow.shape[-1]} tokens, which is no grid of an input of {tuple(rec.x.shape[2:])}; use "
+            f"attention over {one.tokens} tokens, which is no grid of an input of {tuple(rec.x.shape[2:])}; use "
             "grad_cam."
         )
-    row = flow[:, 0] if layout.prefix else flow.mean(1)
-    found = to_spatial(row.unsqueeze(2), layout).squeeze(1)
+    return layout
+
+
+def readers(rec: Recording, one: Attention) -> Tensor:
+    """Return whose attention counts, as shares (N, T): the class token's, or everyone's alike where there is none."""
+    shares = one.weights.new_zeros(len(rec.rows), one.tokens)
+    if layout_of(rec, one).prefix:
+        shares[:, 0] = 1
+        return shares
+    return shares + 1 / one.tokens
+
+
+def to_image(rec: Recording, one: Attention, shares: Tensor) -> Tensor:
+    """Bring shares of an attention's tokens (N, T) to the image (N, *S)."""
+    found = to_spatial(shares.unsqueeze(2), layout_of(rec, one)).squeeze(1)
     return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
+
+
+def _lowered(shares: Tensor, upper: Attention, lower: Attention) -> Tensor:
+    """Hand shares (N, T) of merged tokens down to those that were merged, in equal parts."""
+    if upper.grid == lower.grid or upper.grid is None or lower.grid is None:
+        return shares
+    owner = torch.zeros(1, dtype=torch.long)
+    for above, below in zip(upper.grid, lower.grid, strict=True):
+        step = math.ceil(below / above)
+        if math.ceil(below / step) != above:
+            raise RefusedError(f"tokens of {lower.grid} became {upper.grid}, which is no merging; use attention.")
+        owner = (owner.unsqueeze(1) * above + torch.arange(below) // step).flatten()
+    owner = owner.to(shares.device)
+    return (shares / owner.bincount(minlength=upper.tokens))[:, owner]
 
 
 @method(
@@ -71,7 +123,8 @@ def attention(rec: Recording, block: int = -1, heads: Heads = "mean", head: Anno
     weights = found[block].weights
     if head >= weights.shape[1]:
         raise RefusedError(f"attention: head {head}; this block has {weights.shape[1]}, numbered from 0.")
-    return _to_image(rec, _fused(weights, heads) if head < 0 else weights[:, head])
+    fused = _fused(weights, heads) if head < 0 else weights[:, head]
+    return to_image(rec, found[block], found[block].through(readers(rec, found[block]), fused))
 
 
 @method(
@@ -86,22 +139,29 @@ def attention_rollout(rec: Recording, heads: Heads = "mean", discard: Share = 0.
 
     ``discard`` sets the smallest share of each block's weights to 0, the class token's own kept.
     """
-    flow = None
-    for one in rec.memo(attentions):
-        fused = _discarded(_fused(one.weights, heads), discard)
-        step = 0.5 * fused + 0.5 * torch.eye(fused.shape[-1]).to(fused)
-        step = step / step.sum(-1, keepdim=True)
-        flow = step if flow is None else step @ flow
-    return _to_image(rec, torch.as_tensor(flow))
+    found = chained(rec)
+    keep = bool(layout_of(rec, found[-1]).prefix)
+    shares, above = readers(rec, found[-1]), found[-1]
+    for one in reversed(found):
+        step = residual(one, _discarded(_fused(one.weights, heads), discard, keep))
+        shares, above = one.through(_lowered(shares, above, one), step), one
+    return to_image(rec, found[0], shares)
 
 
-def _discarded(fused: Tensor, share: float) -> Tensor:
+def residual(one: Attention, fused: Tensor) -> Tensor:
+    """Mix weights (R, t, t) with the identity half and half, rows over what is no padding summing to 1."""
+    step = (0.5 * fused + 0.5 * torch.eye(fused.shape[-1]).to(fused)) * one.inner().unsqueeze(1)
+    return step / step.sum(-1, keepdim=True).clamp(min=1e-12)
+
+
+def _discarded(fused: Tensor, share: float, keep_first: bool) -> Tensor:
     if not share:
         return fused
     flat = fused.flatten(1)
     smallest = flat.topk(int(share * flat.shape[1]), dim=1, largest=False).indices
     kept = flat.scatter(1, smallest, 0).reshape(fused.shape)
-    kept[:, :, 0] = fused[:, :, 0]
+    if keep_first:
+        kept[:, :, 0] = fused[:, :, 0]
     return kept
 
 
@@ -114,12 +174,13 @@ def _discarded(fused: Tensor, share: float) -> Tensor:
 )
 def gradient_rollout(rec: Recording) -> Tensor:
     """Attention weighted by the class's gradient and added up through the blocks: R <- R + mean_h((dA * A)+) R."""
-    pairs = zip(rec.memo(attentions), rec.memo(attention_gradients), strict=True)
-    first = rec.memo(attentions)[0].weights
-    flow = torch.eye(first.shape[-1]).to(first).expand(len(first), -1, -1)
-    for one, gradient in pairs:
-        flow = flow + (gradient * one.weights).clamp(min=0).mean(1) @ flow
-    return _to_image(rec, flow - torch.eye(flow.shape[-1]).to(flow))
+    found = chained(rec)
+    shares, above = readers(rec, found[-1]), found[-1]
+    plain = shares
+    for one, gradient in reversed(list(zip(found, rec.memo(attention_gradients), strict=True))):
+        shares, plain, above = _lowered(shares, above, one), _lowered(plain, above, one), one
+        shares = shares + one.through(shares, (gradient * one.weights).clamp(min=0).mean(1))
+    return to_image(rec, found[0], shares - plain)
 
 
 @method(
@@ -131,5 +192,9 @@ def gradient_rollout(rec: Recording) -> Tensor:
 )
 def attention_gradient(rec: Recording) -> Tensor:
     """Attention times the class's positive gradient, averaged over heads and blocks."""
-    pairs = zip(rec.memo(attentions), rec.memo(attention_gradients), strict=True)
-    return _to_image(rec, torch.stack([(a.weights * g.clamp(min=0)).mean(1) for a, g in pairs]).mean(0))
+    found = chained(rec)
+    total = torch.zeros((), device=rec.x.device)
+    for one, gradient in zip(found, rec.memo(attention_gradients), strict=True):
+        shares = one.through(readers(rec, one), (one.weights * gradient.clamp(min=0)).mean(1))
+        total = total + _lowered(shares, one, found[0])
+    return to_image(rec, found[0], total / len(found))

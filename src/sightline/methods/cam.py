@@ -159,48 +159,16 @@ def elementwise_grad_cam(rec: Recording) -> Tensor:
     return (rec.gradient("layer") * rec.activation()).clamp(min=0).sum(1)
 
 
-@method(family="cam", cite="Muhammad & Yeasin 2020, arXiv:2008.00299, eq. 4-5", reads="layer")
-def eigen_cam(
-    rec: Recording, centre: bool = False, sign: Literal["evidence", "none"] = "evidence", relu: bool = True
-) -> Tensor:
-    """The activations' first principal component; it does not depend on the class."""
-    return rectified(_first_component(rec.activation(), centre, sign), relu)
+@method(family="cam", cite="Fuad et al. 2020, doi:10.1109/IPTA50016.2020.9286629, sec. III", reads="layer")
+def fem(rec: Recording, deviations: Annotated[float, Range(0)] = 2.0) -> Tensor:
+    """Where channels are unusually strong, each channel counted by its mean: sum_k mean(A_k) [A_k > mean + k std].
 
-
-@method(
-    family="cam",
-    cite="the pytorch-grad-cam library (Gildenblat et al. 2021), Eigen-CAM of gradient x activation",
-    reads="layer",
-)
-def eigen_grad_cam(
-    rec: Recording, centre: bool = False, sign: Literal["evidence", "none"] = "evidence", relu: bool = True
-) -> Tensor:
-    """The first principal component of gradient times activation, which does depend on the class."""
-    return rectified(_first_component(rec.gradient("layer") * rec.activation(), centre, sign), relu)
-
-
-def _first_component(values: Tensor, centre: bool, sign: Literal["evidence", "none"]) -> Tensor:
-    """Project (N, C, *S) on its first right-singular vector over channels: (N, *S).
-
-    An eigenvector's sign is arbitrary; "evidence" turns it so that it agrees with the plain sum over channels. Where
-    that is zero, as after a layer norm, the few strong positions are made positive.
+    No class enters. ``deviations`` is the k of the rule.
     """
-    flat = values.flatten(2)
-    flat = flat - flat.mean(2, keepdim=True) if centre else flat
-    gram = flat @ flat.mT if flat.shape[1] <= flat.shape[2] else flat.mT @ flat
-    _, vectors = torch.linalg.eigh(gram)
-    first = vectors[..., -1:]
-    if flat.shape[1] <= flat.shape[2]:
-        component = (flat.mT @ first).squeeze(2)
-    else:
-        component = first.squeeze(2) * (flat @ first).norm(dim=1)
-    if sign == "evidence":
-        total = values.flatten(2).sum(1)
-        empty = total.norm(dim=1, keepdim=True) < 1e-3 * values.flatten(1).norm(dim=1, keepdim=True)
-        agreement = (component * torch.where(empty, component**2, total)).sum(1, keepdim=True)
-        component = torch.where(agreement < 0, -component, component)
-    shaped: Tensor = component.reshape(len(values), *values.shape[2:])
-    return shaped
+    a = rec.activation()
+    mean = spatial_mean(a)
+    spread = spatial_mean((a - mean).square()).sqrt()
+    return ((a > mean + deviations * spread) * mean).sum(1)
 
 
 @method(

@@ -1,0 +1,119 @@
+"""Where the windows of an attention lie on the image, followed back through the graph of the pass that was run.
+
+Numbers take the place of values on the way from an attention to its block's input: the backward functions of views,
+rolls and paddings move them as they move gradients, and what works on each position alone lets them pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from sightline.models.layouts import find_layout, to_spatial
+
+__all__ = ["Edge", "find_value", "slots_of"]
+
+Edge = tuple[Node, int]
+
+_MOVES = frozenset({
+    "AliasBackward0",
+    "AsStridedBackward0",
+    "CloneBackward0",
+    "ConstantPadNdBackward0",
+    "ExpandBackward0",
+    "IndexBackward0",
+    "PermuteBackward0",
+    "ReshapeAliasBackward0",
+    "RollBackward0",
+    "SelectBackward0",
+    "SliceBackward0",
+    "SplitBackward0",
+    "SplitWithSizesBackward0",
+    "SqueezeBackward1",
+    "TransposeBackward0",
+    "UnbindBackward0",
+    "UnsafeSplitBackward0",
+    "UnsafeViewBackward0",
+    "UnsqueezeBackward0",
+    "ViewBackward0",
+})  # fmt: skip
+_CASTS = frozenset({"ToCopyBackward0"})
+_LINEAR = {"AddmmBackward0": (1, "_saved_mat1_sym_sizes"), "MmBackward0": (0, "_saved_self_sym_sizes")}
+
+
+def find_value(softmax: Node, nodes: Iterable[Node]) -> tuple[Edge, tuple[int, ...]] | None:
+    """Return where the values come from that an attention's weights are multiplied with, and their shape."""
+    for node in nodes:
+        if node.name() == "BmmBackward0" and _leads_to(node.next_functions[0][0], softmax):
+            source, output = node.next_functions[1]
+            shape = tuple(node._saved_mat2.shape)  # type: ignore[attr-defined]
+            return None if source is None else ((source, output), shape)
+    return None
+
+
+def _leads_to(node: Node | None, wanted: Node) -> bool:
+    while node is not None and node is not wanted and (node.name() in _MOVES or node.name() in _CASTS):
+        node = node.next_functions[0][0]
+    return node is wanted
+
+
+def slots_of(value: Edge, shape: tuple[int, ...], windows: int, size: Sequence[int]) -> Tensor | None:
+    """Return, for each position (N, *S) of a block's input, its place in the values (windows, heads, t, d), from 0.
+
+    ``size`` is that of the model's input. None where the way back mixes positions, or is not known.
+    """
+    tokens = shape[-2]
+    numbers = torch.arange(1, windows * tokens + 1, dtype=torch.float64).reshape(windows, 1, tokens, 1)
+    heads = math.prod(shape[:-2]) // windows
+    found = _followed(value, numbers.expand(windows, heads, tokens, shape[-1]).reshape(shape))
+    layout = find_layout(tuple(found.shape), tuple(size), channels_last=True) if found is not None else None
+    if found is None or layout is None or layout.prefix:
+        return None
+    spread = to_spatial(found, layout)
+    alike = bool((spread == spread[:, :1]).all())
+    slots = spread[:, 0].long() - 1
+    return slots if alike and bool((slots >= 0).all()) and len(slots.unique()) == slots.numel() else None
+
+
+def _followed(edge: Edge, numbers: Tensor) -> Tensor | None:
+    """Move numbers back to the input of the first linear layer, and on to where its input was not merely moved."""
+    node, output = edge
+    is_input = False
+    while True:
+        name = node.name()
+        if name in _MOVES:
+            numbers = _moved(node, output, numbers)
+            following = node.next_functions[0]
+        elif name in _CASTS:
+            following = node.next_functions[0]
+        elif name in _LINEAR and not is_input:
+            place, sizes = _LINEAR[name]
+            passed = _passed(numbers, getattr(node, sizes)[-1])
+            if passed is None:
+                return None
+            numbers, following, is_input = passed, node.next_functions[place], True
+        else:
+            return numbers if is_input else None
+        if following[0] is None:
+            return numbers if is_input else None
+        node, output = following
+
+
+def _moved(node: Node, output: int, numbers: Tensor) -> Tensor:
+    given: list[Tensor | None] = [None] * len(node._input_metadata)
+    given[output] = numbers
+    found = node(*given)
+    moved: Tensor = found[0] if isinstance(found, tuple) else found
+    return moved
+
+
+def _passed(numbers: Tensor, features: int) -> Tensor | None:
+    """Let the numbers of rows (M, out) pass a linear layer to (M, features), where each row holds but one number."""
+    found = numbers.amax(-1, keepdim=True)
+    if bool(((numbers != 0) & (numbers != found)).any()):
+        return None
+    return found.expand(*numbers.shape[:-1], features)
