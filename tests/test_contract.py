@@ -31,7 +31,9 @@ SAME_FOR_ANY_IMAGE = {
 }
 RECTIFYING = {"guided_backprop", "deconvnet", "guided_grad_cam"}
 
-ATTENTION = {"attention", "attention_rollout", "gradient_rollout", "attention_gradient"}
+ATTENTION = {"attention", "attention_rollout", "gradient_rollout", "attention_gradient", "attention_flow", "legrad"}
+CHANNELS = {"activations": None, "deep_feature_factorization": 4}  # maps by channel at the layer: how many
+ONE_RESOLUTION = set(NETS) - {"conv", "softmax", "binary"}
 
 # What must be refused, with a word of the message; everything else must work.
 REFUSED = {
@@ -40,6 +42,7 @@ REFUSED = {
     **{("attn_lrp", net): "no attention" for net in set(NETS) - {"tokens", "registers"}},
     **{("xrai", net): "use integrated_gradients" for net in ("signal", "volume")},
     **{("cam", net): "use grad_cam" for net in ("functional", "tokens", "registers", "dense")},
+    **{("refine_cam", net): "none finer" for net in ONE_RESOLUTION},
 }
 PAIRS = [(m, n) for m in METHODS for n in NETS]
 WORKING = [p for p in PAIRS if p not in REFUSED]
@@ -86,8 +89,11 @@ def shape_of(spec: Method, model: sightline.Model, x: Tensor) -> tuple[int, ...]
     if spec.at == "scores":
         return tuple(x.shape[2:])
     (default,) = [layer for layer in model.layers(x) if layer.default]
+    if spec.name == "refine_cam":  # at the finest of several resolutions
+        return tuple(x.shape[2:])
     channels = {"channels_first": 1}.get(default.layout.kind, -1)
     return ((default.shape[channels],) if "reduction" in spec.parameters else ()) + default.spatial
+    return (CHANNELS[spec.name] or default.shape[channels], *default.spatial) if spec.name in CHANNELS else default.spatial
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -108,7 +114,7 @@ def test_every_method_on_every_net(name, net, dtype):
         assert dtype != "float32" or cosine(e.attribution, wanted) > 0.999  # noise may cross a ReLU here and there
         assert (e.method, e.target.index, e.precision) == (name, 1, dtype)
         assert (e.layer is not None) == ("layer" in METHODS[name].reads)
-        assert e.at_input().shape == x.shape[2:] if name != "activations" else True
+        assert e.at_input().shape == x.shape[2:] if name not in CHANNELS else True
         assert e.parameters.keys() == METHODS[name].parameters.keys()
         assert e.per_channel == ("reduction" in METHODS[name].parameters)
 
@@ -235,6 +241,14 @@ SPELLINGS = {
     "hires_cam": ("HiResCAM",),
     "eigen_cam": ("EigenCAM",),
     "eigen_grad_cam": ("EigenGradCAM",),
+    "seg_eigen_cam": ("SegEigenCAM", "Seg-Eigen-CAM"),
+    "kpca_cam": ("KPCA-CAM", "KPCACAM"),
+    "fem": ("FEM",),
+    "finer_cam": ("FinerCAM", "Finer-CAM"),
+    "shapley_cam": ("ShapleyCAM", "Shapley-CAM"),
+    "refine_cam": ("RefineCAM",),
+    "opti_cam": ("OptiCAM", "Opti-CAM"),
+    "deep_feature_factorization": ("DeepFeatureFactorization", "DFF", "deep_feature_factorisation"),
     "elementwise_grad_cam": ("GradCAMElementWise", "ElementwiseGradCAM"),
     "cam": ("CAM",),
     "gradient": ("Saliency", "gradients", "VanillaGradients", "vanilla_gradient"),
@@ -264,6 +278,8 @@ SPELLINGS = {
     "attention_rollout": ("Rollout", "AttentionRollout"),
     "gradient_rollout": ("GradientRollout",),
     "attention_gradient": ("Grad-SAM", "AttentionGradient"),
+    "attention_flow": ("AttentionFlow",),
+    "legrad": ("LeGrad",),
     "random": ("Random",),
     "edges": ("Edges", "Sobel"),
     "centre": ("Centre", "center"),

@@ -146,8 +146,7 @@ class Recording:
             child = self._child(torch.cat(chunk), len(chunk), grad)
             yield child, len(chunk)
             child.close()
-            if self.shared.options.tick is not None:
-                self.shared.options.tick(len(chunk))
+            self.tick(len(chunk))
 
     def gradients_at(self, points: Iterable[Tensor], rule: str = "standard") -> Iterator[Tensor]:
         """Yield d score / d input (N, C, *S) at each of the points, in their order; lazy, chunked by memory."""
@@ -176,8 +175,12 @@ class Recording:
             forward = self._replaced(torch.cat(chunk), len(chunk), alone=after is not None)
             scores = self.goal.score(forward, self.rows.repeat(len(chunk)))
             yield from scores.unflatten(0, (len(chunk), -1)).unbind(0)
-            if self.shared.options.tick is not None:
-                self.shared.options.tick(len(chunk))
+            self.tick(len(chunk))
+
+    def tick(self, points: int) -> None:
+        """Say that so many points of a sweep are done."""
+        if self.shared.options.tick is not None:
+            self.shared.options.tick(points)
 
     def _replaced(self, outputs: Tensor, copies: int, *, alone: bool) -> Forward:
         """Run the model with its layer's outputs (copies N, C, *S) given, and before it on N or copies N rows."""

@@ -57,7 +57,8 @@ def attention_gradients(rec: Recording) -> list[Tensor]:
     return [a.gradient(entered[a.node]) for a in found]
 
 
-def _fused(weights: Tensor, heads: Heads) -> Tensor:
+def fused_heads(weights: Tensor, heads: Heads) -> Tensor:
+    """Bring heads of weights (R, heads, t, t) together."""
     if heads == "mean":
         return weights.mean(1)
     return weights.amax(1) if heads == "max" else weights.amin(1)
@@ -123,7 +124,7 @@ def attention(rec: Recording, block: int = -1, heads: Heads = "mean", head: Anno
     weights = found[block].weights
     if head >= weights.shape[1]:
         raise RefusedError(f"attention: head {head}; this block has {weights.shape[1]}, numbered from 0.")
-    fused = _fused(weights, heads) if head < 0 else weights[:, head]
+    fused = fused_heads(weights, heads) if head < 0 else weights[:, head]
     return to_image(rec, found[block], found[block].through(readers(rec, found[block]), fused))
 
 
@@ -143,7 +144,7 @@ def attention_rollout(rec: Recording, heads: Heads = "mean", discard: Share = 0.
     keep = bool(layout_of(rec, found[-1]).prefix)
     shares, above = readers(rec, found[-1]), found[-1]
     for one in reversed(found):
-        step = residual(one, _discarded(_fused(one.weights, heads), discard, keep))
+        step = residual(one, _discarded(fused_heads(one.weights, heads), discard, keep))
         shares, above = one.through(_lowered(shares, above, one), step), one
     return to_image(rec, found[0], shares)
 

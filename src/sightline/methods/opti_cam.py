@@ -26,11 +26,11 @@ def opti_cam(
     rate: Annotated[float, Range(0)] = 0.1,
     fill: Baseline = "zero",
 ) -> Tensor:
-    """The mix of channels through which the image scores highest: argmax_u f(x * n(sum_k softmax(u)_k A_k)).
+    """The mix of channels through which the image scores highest: argmax_u f(x * n(sum_k softmax(u)_k ReLU(A_k))).
 
     n enlarges and brings to 0 to 1. Adam climbs for ``steps`` passes forward and backward at ``rate``.
     """
-    a, base = rec.activation(), fill_of(rec, fill)
+    a, base = rec.activation().clamp(min=0), fill_of(rec, fill)
     u = torch.zeros(a.shape[:2], dtype=a.dtype, device=a.device, requires_grad=True)
     climber = torch.optim.Adam([u], lr=rate, maximize=True)
     for _ in range(steps):

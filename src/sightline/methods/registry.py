@@ -109,6 +109,8 @@ _SPELLINGS = {
     "layerconductance": "conductance",
     "gradientxactivation": "layer_gradient_x_activation",
     "layergradientactivation": "layer_gradient_x_activation",
+    "dff": "deep_feature_factorization",
+    "deepfeaturefactorisation": "deep_feature_factorization",
 }
 
 
