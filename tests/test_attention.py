@@ -148,13 +148,6 @@ def test_what_has_no_attention_over_the_whole_image_is_refused():
         maps(Vit("fused").eval(), "attention", head=7)
 
 
-def test_windows_are_refused():
-    torchvision = zoo.import_torchvision()
-    swin = torchvision.models.SwinTransformer([4, 4], 12, [2, 2], [2, 2], [4, 4], num_classes=3).eval()
-    with pytest.raises(RefusedError, match="within windows"):
-        maps(swin, "attention_rollout", x=torch.randn(1, 3, 64, 64))
-
-
 @pytest.mark.parametrize(("way", "name"), [("by hand", "SoftmaxBackward0"), ("fused", "ScaledDotProduct")])
 def test_the_nodes_of_this_torch_version_are_known(way, name):
     x = X.clone().requires_grad_(True)

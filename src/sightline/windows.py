@@ -70,13 +70,19 @@ def slots_of(value: Edge, shape: tuple[int, ...], windows: int, size: Sequence[i
     numbers = torch.arange(1, windows * tokens + 1, dtype=torch.float64).reshape(windows, 1, tokens, 1)
     heads = math.prod(shape[:-2]) // windows
     found = _followed(value, numbers.expand(windows, heads, tokens, shape[-1]).reshape(shape))
-    layout = find_layout(tuple(found.shape), tuple(size), channels_last=True) if found is not None else None
-    if found is None or layout is None or layout.prefix:
+    read = (_read(found, size, channels_last=last) for last in (True, False)) if found is not None else ()
+    return next((slots for slots in read if slots is not None), None)
+
+
+def _read(numbers: Tensor, size: Sequence[int], *, channels_last: bool) -> Tensor | None:
+    """Read the slots (N, *S) off numbers that must be the same in all channels, and each there once."""
+    layout = find_layout(tuple(numbers.shape), tuple(size), channels_last=channels_last)
+    if layout is None or layout.prefix:
         return None
-    spread = to_spatial(found, layout)
-    alike = bool((spread == spread[:, :1]).all())
+    spread = to_spatial(numbers, layout)
     slots = spread[:, 0].long() - 1
-    return slots if alike and bool((slots >= 0).all()) and len(slots.unique()) == slots.numel() else None
+    alike = bool((spread == spread[:, :1]).all()) and bool((slots >= 0).all())
+    return slots if alike and len(slots.unique()) == slots.numel() else None
 
 
 def _followed(edge: Edge, numbers: Tensor) -> Tensor | None:

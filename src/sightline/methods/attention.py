@@ -176,12 +176,12 @@ def _discarded(fused: Tensor, share: float, keep_first: bool) -> Tensor:
 def gradient_rollout(rec: Recording) -> Tensor:
     """Attention weighted by the class's gradient and added up through the blocks: R <- R + mean_h((dA * A)+) R."""
     found = chained(rec)
-    shares, above = readers(rec, found[-1]), found[-1]
-    plain = shares
+    own, above = readers(rec, found[-1]), found[-1]
+    more = torch.zeros_like(own)  # what attention adds to the identity's shares
     for one, gradient in reversed(list(zip(found, rec.memo(attention_gradients), strict=True))):
-        shares, plain, above = _lowered(shares, above, one), _lowered(plain, above, one), one
-        shares = shares + one.through(shares, (gradient * one.weights).clamp(min=0).mean(1))
-    return to_image(rec, found[0], shares - plain)
+        own, more, above = _lowered(own, above, one), _lowered(more, above, one), one
+        more = more + one.through(own + more, (gradient * one.weights).clamp(min=0).mean(1))
+    return to_image(rec, found[0], more)
 
 
 @method(

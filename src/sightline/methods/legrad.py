@@ -67,11 +67,14 @@ def _tapped(rec: Recording, blocks: list[str]) -> Forward:
 def _gradients_of_ends(rec: Recording, forward: Forward, blocks: list[str]) -> tuple[Tensor, ...]:
     """Return, for each block, the gradient at its tokens of the score that they get in the last block's place."""
     tokens = torch.cat([forward.taps[name].detach() for name in blocks]).requires_grad_(True)
+    alone = len(rec.x) == 1  # one row would fit any number of others
+    copies = (3 if len(blocks) == 2 else 2) if alone else 1
     try:
         ends = run_forward(
             rec.model.module,
-            rec.x,
+            rec.x.repeat(copies, *[1] * (rec.x.ndim - 1)),
             layers=rec.goal.layers,
+            from_input=False,
             precision=rec.shared.options.precision,
             replaced={blocks[-1]: tokens},
         )

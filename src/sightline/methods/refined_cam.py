@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sightline.attention import has_fused
 from sightline.errors import RefusedError
 from sightline.goals import Goal, class_scores
-from sightline.graph import sound_batch_norms
+from sightline.graph import find_nodes, sound_batch_norms
 from sightline.heatmap import fuse_maps
 from sightline.methods.cam import grad_cam_plus_plus, rectified, spatial_mean
 from sightline.methods.registry import Range, method
@@ -119,13 +119,19 @@ def _curvature(score: Tensor, tap: Tensor) -> Tensor:
             (g,) = torch.autograd.grad(score.sum(), [tap], create_graph=True)
         if not g.requires_grad:
             return g
+        if any("Error" in n.name() for n in find_nodes(g.grad_fn)):  # where autograd would stop without a word
+            raise _only_once("a function that says so itself")
         (product,) = torch.autograd.grad((g * tap.detach()).sum(), [tap], retain_graph=True, allow_unused=True)
     except RuntimeError as error:
-        raise RefusedError(
-            "shapley_cam differentiates twice, and something in this model can be differentiated only once "
-            f"({' '.join(str(error).split())[:120]}); use grad_cam or hires_cam."
-        ) from error
+        raise _only_once(" ".join(str(error).split())[:120]) from error
     return g.detach() if product is None else (g - 0.5 * product).detach()
+
+
+def _only_once(reason: str) -> RefusedError:
+    return RefusedError(
+        f"shapley_cam differentiates twice, and something in this model can be differentiated only once ({reason}); "
+        "use grad_cam or hires_cam."
+    )
 
 
 @method(family="cam", cite="Domeniconi et al. 2026, arXiv:2605.14641 (RefineCAM)", reads="layer")
