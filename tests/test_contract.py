@@ -94,6 +94,9 @@ def shape_of(spec: Method, model: sightline.Model, x: Tensor) -> tuple[int, ...]
     channels = {"channels_first": 1}.get(default.layout.kind, -1)
     return ((default.shape[channels],) if "reduction" in spec.parameters else ()) + default.spatial
     return (CHANNELS[spec.name] or default.shape[channels], *default.spatial) if spec.name in CHANNELS else default.spatial
+    if spec.name in CHANNELS:
+        return (CHANNELS[spec.name] or default.shape[channels], *default.spatial)
+    return default.spatial
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

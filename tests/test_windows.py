@@ -64,8 +64,7 @@ def transformers_swin() -> tuple[nn.Module, list[Block]]:
     net = drawn(lambda: transformers.SwinForImageClassification(config))
     blocks = [b for stage in net.swin.encoder.layers for b in stage.blocks]
     return net, [
-        Block(b.layernorm_before, b.layernorm_after, b, b.attention.v_proj, b.attention.o_proj)
-        for b in blocks
+        Block(b.layernorm_before, b.layernorm_after, b, b.attention.v_proj, b.attention.o_proj) for b in blocks
     ]
 
 
@@ -254,14 +253,14 @@ def test_what_cannot_be_followed_is_refused_with_what_can_be_used():
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     convolved = drawn(lambda: Mixed(nn.Conv2d(8, 8, 3, padding=1)))
     for method in ("attention_rollout", "gradient_rollout", "attention_gradient"):
-        with pytest.raises(RefusedError, match="convolutions between its windows.*use attention"):
+        with pytest.raises(RefusedError, match=r"convolutions between its windows.*use attention"):
             maps(convolved, method, x)
     assert maps(convolved, "attention", x).shape == (2, 8, 8)
     assert maps(drawn(lambda: Mixed(nn.Identity())), "attention_rollout", x).shape == (2, 8, 8)
-    with pytest.raises(RefusedError, match="within windows.*could not be followed; use grad_cam"):
+    with pytest.raises(RefusedError, match=r"within windows.*could not be followed; use grad_cam"):
         maps(drawn(lambda: Mixed(nn.Identity(), mix=True)), "attention", x)
     swin, _ = torchvision_swin()
     with pytest.raises(RefusedError, match="256 tokens within windows would take hours; use attention_rollout"):
         maps(swin, "attention_flow", torch.randn(1, 3, 64, 64))
-    with pytest.raises(RefusedError, match="legrad scores each block's tokens.*use attention_gradient"):
+    with pytest.raises(RefusedError, match=r"legrad scores each block's tokens.*use attention_gradient"):
         maps(swin, "legrad", torch.randn(1, 3, 64, 64))

@@ -87,9 +87,10 @@ def _read(numbers: Tensor, size: Sequence[int], *, channels_last: bool) -> Tenso
 
 def _followed(edge: Edge, numbers: Tensor) -> Tensor | None:
     """Move numbers back to the input of the first linear layer, and on to where its input was not merely moved."""
+    node: Node | None
     node, output = edge
     is_input = False
-    while True:
+    while node is not None:
         name = node.name()
         if name in _MOVES:
             numbers = _moved(node, output, numbers)
@@ -104,15 +105,14 @@ def _followed(edge: Edge, numbers: Tensor) -> Tensor | None:
             numbers, following, is_input = passed, node.next_functions[place], True
         else:
             return numbers if is_input else None
-        if following[0] is None:
-            return numbers if is_input else None
         node, output = following
+    return numbers if is_input else None
 
 
 def _moved(node: Node, output: int, numbers: Tensor) -> Tensor:
     given: list[Tensor | None] = [None] * len(node._input_metadata)
     given[output] = numbers
-    found = node(*given)
+    found = node(*given)  # type: ignore[operator]
     moved: Tensor = found[0] if isinstance(found, tuple) else found
     return moved
 

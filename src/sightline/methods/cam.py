@@ -159,7 +159,7 @@ def elementwise_grad_cam(rec: Recording) -> Tensor:
     return (rec.gradient("layer") * rec.activation()).clamp(min=0).sum(1)
 
 
-@method(family="cam", cite="Fuad et al. 2020, doi:10.1109/IPTA50016.2020.9286629, sec. III", reads="layer")
+@method(family="cam", cite="Fuad et al. 2020, hal-02963298 (FEM), sec. III", reads="layer")
 def fem(rec: Recording, deviations: Annotated[float, Range(0)] = 2.0) -> Tensor:
     """Where channels are unusually strong, each channel counted by its mean: sum_k mean(A_k) [A_k > mean + k std].
 

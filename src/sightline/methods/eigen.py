@@ -22,9 +22,7 @@ _MOST_POSITIONS = 4096  # a kernel over more takes minutes
 
 
 @method(family="cam", cite="Muhammad & Yeasin 2020, arXiv:2008.00299, eq. 4-5", reads="layer")
-def eigen_cam(
-    rec: Recording, centre: bool = False, sign: Sign = "evidence", relu: bool = True
-) -> Tensor:
+def eigen_cam(rec: Recording, centre: bool = False, sign: Sign = "evidence", relu: bool = True) -> Tensor:
     """The activations' first principal component; it does not depend on the class."""
     return rectified(_first_component(rec.activation(), centre, sign), relu)
 
@@ -34,9 +32,7 @@ def eigen_cam(
     cite="the pytorch-grad-cam library (Gildenblat et al. 2021), Eigen-CAM of gradient x activation",
     reads="layer",
 )
-def eigen_grad_cam(
-    rec: Recording, centre: bool = False, sign: Sign = "evidence", relu: bool = True
-) -> Tensor:
+def eigen_grad_cam(rec: Recording, centre: bool = False, sign: Sign = "evidence", relu: bool = True) -> Tensor:
     """The first principal component of gradient times activation, which does depend on the class."""
     return rectified(_first_component(rec.gradient("layer") * rec.activation(), centre, sign), relu)
 
@@ -82,7 +78,7 @@ def seg_eigen_cam(rec: Recording, relu: bool = True) -> Tensor:
     return rectified(found.reshape(len(weighted), *weighted.shape[2:]), relu)
 
 
-@method(family="cam", cite="Karmani et al. 2024, arXiv:2410.00267 (KPCA-CAM), sec. II", reads="layer")
+@method(family="cam", cite="Karmani et al. 2024, arXiv:2410.00267 (KPCA-CAM)", reads="layer")
 def kpca_cam(
     rec: Recording,
     kernel: Kernel = "sigmoid",

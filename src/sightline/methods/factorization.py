@@ -16,7 +16,7 @@ __all__ = ["deep_feature_factorization"]
 
 @method(
     family="cam",
-    cite="Collins et al. 2018, arXiv:1806.10206, eq. 1-3",
+    cite="Collins et al. 2018, arXiv:1806.10206, sec. 3",
     reads="layer",
     reduction="mean",
 )
@@ -35,7 +35,8 @@ def deep_feature_factorization(
             f"{a[0, 0].numel()} positions; give concepts={most} or fewer."
         )
     maps = [_factor(image.double().clamp(min=0).flatten(1).mT, concepts, steps) for image in a]
-    return torch.stack(maps).to(a).mT.unflatten(2, a.shape[2:])
+    found: Tensor = torch.stack(maps).to(a).mT.unflatten(2, a.shape[2:])
+    return found
 
 
 def _factor(v: Tensor, rank: int, steps: int) -> Tensor:
@@ -44,8 +45,9 @@ def _factor(v: Tensor, rank: int, steps: int) -> Tensor:
     for _ in range(steps):
         _improve(h, v @ w.mT, w @ w.mT)
         _improve(w.mT, v.mT @ h, h.mT @ h)
-    found = h * w.norm(dim=1)
-    return found[:, found.norm(dim=0).argsort(descending=True, stable=True)]
+    scaled: Tensor = h * w.norm(dim=1)
+    order = scaled.norm(dim=0).argsort(descending=True, stable=True)
+    return scaled.index_select(1, order)
 
 
 def _improve(factor: Tensor, target: Tensor, gram: Tensor) -> None:

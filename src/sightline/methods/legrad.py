@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -98,7 +97,7 @@ def _passed_by(block: str) -> RefusedError:
 
 def _sensitivity(rec: Recording, one: Attention, tokens: Tensor, entering: Tensor, below: Tensor) -> Tensor:
     """Return the mean over heads and queries of the positive gradients at one block's attention: (N, T)."""
-    with undisturbed(rec.model.module), torch.enable_grad(), gradients_kept([one]) as kept:
-        with sound_batch_norms(tokens.grad_fn, len(tokens)):
-            torch.autograd.grad(tokens, [below], entering, retain_graph=True)
+    sound = sound_batch_norms(tokens.grad_fn, len(tokens))
+    with undisturbed(rec.model.module), torch.enable_grad(), sound, gradients_kept([one]) as kept:
+        torch.autograd.grad(tokens, [below], entering, retain_graph=True)
     return one.gradient(kept[one.node]).clamp(min=0).mean((1, 2))

@@ -18,7 +18,7 @@ __all__ = ["opti_cam"]
 
 
 @method(
-    family="cam", cite="Zhang et al. 2024, arXiv:2301.07002 (Opti-CAM), eq. 8-13", reads=("layer", "input"), at="layer"
+    family="cam", cite="Zhang et al. 2024, arXiv:2301.07002 (Opti-CAM), sec. 3", reads=("layer", "input"), at="layer"
 )
 def opti_cam(
     rec: Recording,
@@ -28,7 +28,8 @@ def opti_cam(
 ) -> Tensor:
     """The mix of channels through which the image scores highest: argmax_u f(x * n(sum_k softmax(u)_k ReLU(A_k))).
 
-    n enlarges and brings to 0 to 1. Adam climbs for ``steps`` passes forward and backward at ``rate``.
+    n enlarges and brings to 0 to 1. Adam climbs for ``steps`` passes forward and backward at ``rate``. Such a mask may
+    raise the score above the image's own, and then shows what the model can be made to see rather than what it saw.
     """
     a, base = rec.activation().clamp(min=0), fill_of(rec, fill)
     u = torch.zeros(a.shape[:2], dtype=a.dtype, device=a.device, requires_grad=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -72,7 +71,7 @@ def _goal_of(rec: Recording, classes: Tensor) -> Goal:
     )
 
 
-@method(family="cam", cite="Cai 2025, arXiv:2501.06261 (ShapleyCAM), eq. 17-20", reads="layer")
+@method(family="cam", cite="Cai 2025, arXiv:2501.06261 (ShapleyCAM), sec. 4", reads="layer")
 def shapley_cam(rec: Recording, utility: Utility = "rest", relu: bool = True) -> Tensor:
     """Grad-CAM with curvature: channels weighted by mean(g - H A / 2), the Shapley value to second order.
 
@@ -88,9 +87,8 @@ def _second_order(rec: Recording, utility: Utility) -> Tensor:
     if not has_fused(rec.score().grad_fn):
         return _corrected(rec, utility)
     with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
-        children = rec.children([rec.x])
-        with contextlib.closing(children):
-            return next(_corrected(child, utility) for child, _ in children)
+        (found,) = [_corrected(child, utility) for child, _ in rec.children([rec.x])]
+    return found
 
 
 def _corrected(rec: Recording, utility: Utility) -> Tensor:
