@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 
 from sightline.errors import RefusedError
 from sightline.graph import find_nodes
-from sightline.windows import Edge, find_value, slots_of
+from sightline.windows import Edge, find_value, heads_of, slots_of
 
 __all__ = ["Attention", "find_attention", "gradients_kept", "has_fused"]
 
@@ -82,15 +82,15 @@ def find_attention(root: Node | None, rows: int, size: Sequence[int]) -> list[At
     read = [(n, w) for n in nodes if (w := _weights(n)) is not None and len(w) % rows == 0]
     if not read:
         raise RefusedError("this model has no attention that can be read; use grad_cam or another method.")
+    read = [(n, w if w.ndim == 4 else _unpacked(n, w, nodes, rows)) for n, w in read]
     if any(len(w) > rows for _, w in read):
         return [_placed(n, w, nodes, rows, size) for n, w in read]
     tokens = read[-1][1].shape[-1]
-    whole = [Attention(n, w.reshape(rows, -1, *w.shape[-2:])) for n, w in read]
+    whole = [Attention(n, w) for n, w in read]
     return [a for a in whole if a.tokens == tokens]
 
 
 def _placed(node: Node, weights: Tensor, nodes: Sequence[Node], rows: int, size: Sequence[int]) -> Attention:
-    weights = weights.reshape(len(weights), -1, *weights.shape[-2:])
     found = _value_of(node, nodes)
     slots = None if found is None else slots_of(*found, len(weights), size)
     if slots is None or len(slots) != rows:
@@ -99,6 +99,13 @@ def _placed(node: Node, weights: Tensor, nodes: Sequence[Node], rows: int, size:
             "grad_cam."
         )
     return Attention(node, weights, slots.to(weights.device))
+
+
+def _unpacked(node: Node, weights: Tensor, nodes: Sequence[Node], rows: int) -> Tensor:
+    """Tell heads that lie side by side with the images, as `nn.MultiheadAttention` has them, from windows."""
+    found = _value_of(node, nodes) if len(weights) > rows else None
+    heads = None if found is None else heads_of(*found)
+    return weights.unsqueeze(1) if heads is None else weights.unflatten(0, (-1, heads))
 
 
 def _value_of(node: Node, nodes: Sequence[Node]) -> tuple[Edge, tuple[int, ...]] | None:

@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 
 from sightline.models.layouts import find_layout, to_spatial
 
-__all__ = ["Edge", "find_value", "slots_of"]
+__all__ = ["Edge", "find_value", "heads_of", "slots_of"]
 
 Edge = tuple[Node, int]
 
@@ -61,6 +61,20 @@ def _leads_to(node: Node | None, wanted: Node) -> bool:
     return node is wanted
 
 
+def heads_of(value: Edge, shape: tuple[int, ...]) -> int | None:
+    """Return how many heads lie side by side among the values (heads · windows, t, d), heads last, or None."""
+    windows, tokens = math.prod(shape[:-2]), shape[-2]
+    numbers = torch.arange(windows, dtype=torch.float64).reshape(windows, 1, 1) + 1
+    rows = _carried(value, numbers.expand(windows, tokens, shape[-1]).reshape(shape))[1]
+    rows = rows.reshape(-1, rows.shape[-1])
+    rows = rows[rows.any(1)]
+    heads = len(rows[0][rows[0] > 0].unique())
+    owners = ((rows - 1) // heads).masked_fill(rows == 0, torch.inf)
+    first = owners.amin(1, keepdim=True)
+    alike = bool(((owners == first) | (rows == 0)).all())
+    return heads if alike and windows % heads == 0 else None
+
+
 def slots_of(value: Edge, shape: tuple[int, ...], windows: int, size: Sequence[int]) -> Tensor | None:
     """Return, for each position (N, *S) of a block's input, its place in the values (windows, heads, t, d), from 0.
 
@@ -69,7 +83,8 @@ def slots_of(value: Edge, shape: tuple[int, ...], windows: int, size: Sequence[i
     tokens = shape[-2]
     numbers = torch.arange(1, windows * tokens + 1, dtype=torch.float64).reshape(windows, 1, tokens, 1)
     heads = math.prod(shape[:-2]) // windows
-    found = _followed(value, numbers.expand(windows, heads, tokens, shape[-1]).reshape(shape))
+    node, rows = _carried(value, numbers.expand(windows, heads, tokens, shape[-1]).reshape(shape))
+    found = _before_linear(node, rows)
     read = (_read(found, size, channels_last=last) for last in (True, False)) if found is not None else ()
     return next((slots for slots in read if slots is not None), None)
 
@@ -85,28 +100,26 @@ def _read(numbers: Tensor, size: Sequence[int], *, channels_last: bool) -> Tenso
     return slots if alike and len(slots.unique()) == slots.numel() else None
 
 
-def _followed(edge: Edge, numbers: Tensor) -> Tensor | None:
-    """Move numbers back to the input of the first linear layer, and on to where its input was not merely moved."""
+def _carried(edge: Edge, numbers: Tensor) -> tuple[Node | None, Tensor]:
+    """Move numbers back as far as they are merely moved; return where they have to stop."""
     node: Node | None
     node, output = edge
-    is_input = False
-    while node is not None:
-        name = node.name()
-        if name in _MOVES:
-            numbers = _moved(node, output, numbers)
-            following = node.next_functions[0]
-        elif name in _CASTS:
-            following = node.next_functions[0]
-        elif name in _LINEAR and not is_input:
-            place, sizes = _LINEAR[name]
-            passed = _passed(numbers, getattr(node, sizes)[-1])
-            if passed is None:
-                return None
-            numbers, following, is_input = passed, node.next_functions[place], True
-        else:
-            return numbers if is_input else None
-        node, output = following
-    return numbers if is_input else None
+    while node is not None and (node.name() in _MOVES or node.name() in _CASTS):
+        numbers = _moved(node, output, numbers) if node.name() in _MOVES else numbers
+        node, output = node.next_functions[0]
+    return node, numbers
+
+
+def _before_linear(node: Node | None, rows: Tensor) -> Tensor | None:
+    """Let the numbers of rows (M, out) pass a linear layer, each row holding but one, and move on to its input."""
+    if node is None or node.name() not in _LINEAR:
+        return None
+    place, sizes = _LINEAR[node.name()]
+    number = rows.amax(1, keepdim=True)
+    source, output = node.next_functions[place]
+    if source is None or bool(((rows != 0) & (rows != number)).any()):
+        return None
+    return _carried((source, output), number.expand(len(rows), getattr(node, sizes)[-1]))[1]
 
 
 def _moved(node: Node, output: int, numbers: Tensor) -> Tensor:
@@ -115,11 +128,3 @@ def _moved(node: Node, output: int, numbers: Tensor) -> Tensor:
     found = node(*given)  # type: ignore[operator]
     moved: Tensor = found[0] if isinstance(found, tuple) else found
     return moved
-
-
-def _passed(numbers: Tensor, features: int) -> Tensor | None:
-    """Let the numbers of rows (M, out) pass a linear layer to (M, features), where each row holds but one number."""
-    found = numbers.amax(-1, keepdim=True)
-    if bool(((numbers != 0) & (numbers != found)).any()):
-        return None
-    return found.expand(*numbers.shape[:-1], features)
