@@ -200,7 +200,7 @@ def page(m: Method) -> str:
 
 def values(p) -> str:
     if p.choices:
-        return ", ".join(p.choices) + (" or an array" if any(t.__name__ == "Tensor" for t in p.types) else "")
+        return p.values
     kind = "true, false" if bool in p.types else "whole number" if int in p.types else "number"
     return kind + (f", at least {p.low:g}" if p.low is not None else "")
 

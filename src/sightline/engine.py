@@ -213,13 +213,12 @@ def _cut_baselines(plan: Plan, batch: list[Sample]) -> Plan:
 
 def _open(plan: Plan, batch: list[Sample]) -> Recording:
     x = _stacked(plan.model, batch)
-    reads = {r for m in plan.methods for r in m.reads}
-    layers = _layers_if_any(plan, x) if "layer" in reads else ()
+    layers = tuple(name for m in plan.methods for name in _layers_if_any(plan, m, x))
     tapped = (*layers, *(name for t in plan.targets for name in layers_of(t)))
-    options = replace(plan.options, layers=tapped, from_input="input" in reads)
+    options = replace(plan.options, layers=tapped, from_input=any("input" in m.reads for m in plan.methods))
     rec = record(plan.model, x, options)
     refuse_other_labels(plan.model, rec.shared.forward)
-    return replace(rec, layer=layers[0] if layers else None)
+    return rec
 
 
 def _stacked(model: Model, batch: list[Sample]) -> Tensor:
@@ -235,10 +234,10 @@ def _filled(model: Model, batch: list[Sample]) -> list[Sample]:
     return batch + [batch[-1]] * ((model.batch or 0) - len(batch))
 
 
-def _layers_if_any(plan: Plan, x: Tensor) -> tuple[str, ...]:
+def _layers_if_any(plan: Plan, method: Method, x: Tensor) -> tuple[str, ...]:
     """Return the layers to tap; where a model has none for CAMs, each CAM says so by itself later."""
     try:
-        return plan.layers_for(x)
+        return plan.layers_for(method, x)
     except LayerError:
         return ()
 
@@ -302,8 +301,10 @@ def _named(method: Method) -> Iterator[None]:
 
 def _attribution(plan: Plan, view: Recording, method: Method) -> Tensor:
     parameters = plan.parameters[method.name]
-    layers = plan.layers_for(view.x) if "layer" in method.reads else (None,)
-    maps = [_filtered(_averaged(view, name, method, parameters), parameters) for name in layers]
+    layers = plan.layers_for(method, view.x)
+    at_once = [layers] if method.fuses or not layers else [(name,) for name in layers]
+    found = (_averaged(replace(view, layers=names), method, parameters) for names in at_once)
+    maps = [_filtered(one, parameters) for one in found]
     if len({m.shape[1] for m in maps if m.ndim == view.x.ndim}) > 1:
         raise RefusedError(f"{method.name}: the layers have different channels, which cannot be fused; give one layer.")
     return maps[0] if len(maps) == 1 else fuse_maps(maps, str(parameters["fuse"]))
@@ -314,16 +315,15 @@ def _filtered(attribution: Tensor, parameters: Mapping[str, Any]) -> Tensor:
     return low_passed(attribution, parameters["low_pass"]) if "low_pass" in parameters else attribution
 
 
-def _averaged(view: Recording, layer: str | None, method: Method, parameters: Mapping[str, Any]) -> Tensor:
-    """Compute the method at one layer, averaged over noisy copies of the images where that was asked for."""
+def _averaged(view: Recording, method: Method, parameters: Mapping[str, Any]) -> Tensor:
+    """Compute the method at its layers, averaged over noisy copies of the images where that was asked for."""
     own = {k: v for k, v in parameters.items() if k in method.own}
-    at_layer = replace(view, layer=layer)
     copies = parameters["smooth_samples"]
     if not copies:
-        return torch.as_tensor(method.compute(at_layer, **own))
+        return torch.as_tensor(method.compute(view, **own))
     points = noisy(view.x, copies, parameters["smooth_noise"], parameters["smooth_scale"], view.seed)
     total = torch.zeros((), device=view.x.device)
-    for child, size in at_layer.children(points):
+    for child, size in view.children(points):
         total = total + method.compute(child, **own).unflatten(0, (size, -1)).sum(0)
     return torch.div(total, copies)
 

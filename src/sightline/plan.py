@@ -33,9 +33,11 @@ class Plan:
     options: Options
     check: bool
 
-    def layers_for(self, x: Tensor) -> tuple[str, ...]:
-        """Return the layers that CAMs read: those that were named, or the traced default."""
-        return self.layers or (self.model.default_layer(x),)
+    def layers_for(self, method: Method, x: Tensor) -> tuple[str, ...]:
+        """Return the layers that a method reads: none, those that were named, or what tracing found."""
+        if "layer" not in method.reads:
+            return ()
+        return self.layers or (self.model.last_layers(x) if method.fuses else (self.model.default_layer(x),))
 
 
 def make_plan(

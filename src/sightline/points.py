@@ -21,6 +21,7 @@ from sightline.geometry import Preprocessing
 __all__ = [
     "Baseline",
     "BaselineName",
+    "Colour",
     "NoiseScale",
     "PathRule",
     "baseline_of",
@@ -30,7 +31,39 @@ __all__ = [
 ]
 
 BaselineName = Literal["zero", "black", "white", "mean", "blur", "uniform"]
-Baseline: TypeAlias = BaselineName | Tensor
+
+
+class Colour(str):
+    """A colour as text: a name, #rrggbb, or numbers from 0 to 255, one for all channels or one for each."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def read(text: Any) -> Colour | None:
+        """Return the text as a colour, or None where it is none.
+
+        >>> Colour.read("teal").levels, Colour.read("taupe")
+        ((0.0, 128.0, 128.0), None)
+        """
+        colour = Colour(text) if isinstance(text, (str, int)) else Colour()
+        return colour if colour.levels and all(0 <= level <= 255 for level in colour.levels) else None
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The colour's levels from 0 to 255, none where it is no colour."""
+        from PIL import ImageColor
+
+        try:
+            return tuple(float(part) for part in self.split(","))
+        except ValueError:
+            pass
+        try:
+            return tuple(map(float, ImageColor.getcolor(self, "RGB")))
+        except ValueError:
+            return ()
+
+
+Baseline: TypeAlias = BaselineName | Colour | Tensor
 NoiseScale = Literal["relative", "absolute"]
 PathRule = Literal["gauss-legendre", "trapezoid", "middle", "left", "right", "endpoints"]
 
@@ -93,8 +126,8 @@ def baseline_of(given: Any, x: Tensor, how: Preprocessing, seed: int) -> Tensor:
     """Return the baseline (N, C, *S) that a name or a tensor stands for, in the model's own units.
 
     zero: 0 after normalising; black, white: those pixels before normalising; mean: each channel's mean of the
-    image; blur: the image blurred by 1/10 of its size; uniform: random pixels. A tensor must broadcast to ``x``.
-    Raises ParameterError for another shape or name.
+    image; blur: the image blurred by 1/10 of its size; uniform: random pixels; or a colour before normalising. A
+    tensor must broadcast to ``x``. Raises ParameterError for another shape or name.
     """
     if isinstance(given, (Tensor, np.ndarray)):
         return _given_baseline(torch.as_tensor(given).to(x), x)
@@ -106,7 +139,10 @@ def baseline_of(given: Any, x: Tensor, how: Preprocessing, seed: int) -> Tensor:
         return gaussian_blur(x, max(x.shape[2:]) / 10)
     if given == "uniform":
         return next(uniform_images(x, 1, how, seed))
-    return _pixel(0.0 if given == "black" else 1.0, x, how)
+    colour = Colour.read(given)
+    if colour is None:
+        raise ParameterError(f"{given!r} is no baseline; wanted one of {', '.join(BaselineName.__args__)}, or a colour.")
+    return _coloured(colour, x, how)
 
 
 def _given_baseline(given: Tensor, x: Tensor) -> Tensor:
@@ -119,15 +155,28 @@ def _given_baseline(given: Tensor, x: Tensor) -> Tensor:
         ) from None
 
 
-def _pixel(value: float, x: Tensor, how: Preprocessing) -> Tensor:
-    return _normalised(torch.full_like(x, value), how)
+def _coloured(colour: Colour, x: Tensor, how: Preprocessing) -> Tensor:
+    levels, channels = colour.levels, x.shape[1]
+    grey = len(levels) == 1 or (len(set(levels)) == 1 and how.channels == channels)
+    if channels == 1 and len(levels) == 3:
+        levels = (0.299 * levels[0] + 0.587 * levels[1] + 0.114 * levels[2],)
+    elif grey:
+        levels = (levels[0],) * channels
+    elif len(levels) != channels:
+        raise ParameterError(
+            f"the colour {colour} has {len(levels)} channels and the input {channels}; give one number, one for each "
+            "channel, or a tensor."
+        )
+    ordered = levels[::-1] if how.order == "bgr" else levels
+    pixel = torch.tensor(ordered, dtype=torch.float64).to(x) / 255
+    return _normalised(pixel.reshape(1, -1, *[1] * (x.ndim - 2)).expand_as(x), how)
 
 
 def _normalised(pixels: Tensor, how: Preprocessing) -> Tensor:
     if how.channels != pixels.shape[1]:
         raise ParameterError(
             f"the input has {pixels.shape[1]} channels and its preprocessing {how.channels}, so black, white and "
-            "uniform pixels are unknown; give baseline='zero' or a tensor."
+            "uniform pixels and colours are unknown; give 'zero' or a tensor."
         )
     shape = (1, -1, *[1] * (pixels.ndim - 2))
     scaled = pixels * (255.0 / how.scale)

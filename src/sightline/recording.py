@@ -7,7 +7,7 @@ one forward pass for all, one backward pass for each (target, rule).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -65,7 +65,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A view of one pass for one target and one layer: the object that every method reads.
+    """A view of one pass for one target and one layer, or several: the object that every method reads.
 
     Shapes: N images, C channels, S the spatial size (H, W), (L,) or (D, H, W). Layers come as (N, C, *S) whatever
     their layout in the model.
@@ -74,7 +74,7 @@ class Recording:
     shared: _Pass
     goal: Goal
     rows: Tensor
-    layer: str | None = None
+    layers: tuple[str, ...] = ()
     coverages: list[Coverage] = field(default_factory=list)
     reports: dict[str, Any] = field(default_factory=dict)
 
@@ -87,6 +87,11 @@ class Recording:
     def x(self) -> Tensor:
         """The batch (N, C, *S) as the model got it."""
         return self.shared.forward.x.detach()
+
+    @property
+    def layer(self) -> str | None:
+        """The layer that this view is about, the first of several."""
+        return self.layers[0] if self.layers else None
 
     @property
     def seed(self) -> int:
@@ -128,7 +133,7 @@ class Recording:
 
     def memo(self, compute: Callable[..., T], **parameters: Hashable) -> T:
         """Return ``compute(recording, **parameters)``, computed once for this target, layer and parameters."""
-        key = (compute, id(self.goal), self.layer, tuple(sorted(parameters.items())))
+        key = (compute, id(self.goal), self.layers, tuple(sorted(parameters.items())))
         self._keep_goal()
         if key not in self.shared.memo:
             self.shared.memo[key] = compute(self, **parameters)
@@ -215,13 +220,18 @@ class Recording:
         """Report the Monte-Carlo standard error of each value (N, C, *S)."""
         self.reports["standard_error"] = standard_error
 
+    def note(self, sentences: Sequence[str]) -> None:
+        """Say something in the result of each image (N,), and nothing where it is empty."""
+        told = self.reports.get("notes", [()] * len(sentences))
+        self.reports["notes"] = [(*t, *([s] if s else [])) for t, s in zip(told, sentences, strict=True)]
+
     def for_target(self, goal: Goal) -> Recording:
         """Return a view of the same pass for another target."""
         return replace(self, goal=goal, coverages=[], reports={})
 
     def for_layer(self, layer: str | None) -> Recording:
         """Return a view of the same pass for another layer."""
-        return replace(self, layer=layer, coverages=[], reports={})
+        return replace(self, layers=() if layer is None else (layer,), coverages=[], reports={})
 
     def close(self) -> None:
         """Free the graph and everything that was read."""
@@ -242,7 +252,7 @@ class Recording:
         forward = _run(self.model, x, replace(options, layers=options.layers if grad else self.goal.layers), grad)
         self.shared.passes[0] += 1
         shared = _Pass(self.model, forward, options, passes=self.shared.passes)
-        return Recording(shared, self.goal, self.rows.repeat(copies), self.layer, self.coverages)
+        return Recording(shared, self.goal, self.rows.repeat(copies), self.layers, self.coverages)
 
     def _keep_goal(self) -> None:
         """Keep the goal alive, so that its id is not given to another while readings are kept under it."""

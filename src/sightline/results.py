@@ -37,7 +37,6 @@ def explanation_of(
     completeness = view.reports.get("completeness")
     error = view.reports.get("standard_error")
     parameters = dict(plan.parameters[method.name])
-    uses_layer = "layer" in method.reads
     found = Explanation(
         attribution=values,
         method=method.name,
@@ -48,7 +47,7 @@ def explanation_of(
         input_size=tuple(sample.x.shape[1:]),
         style=_style(method, values, parameters),
         per_channel="reduction" in method.parameters,
-        layer="+".join(plan.layers_for(view.x)) if uses_layer else None,
+        layer="+".join(plan.layers_for(method, view.x)) or None,
         image=sample.pixels,
         signal=sample.signal,
         geometry=sample.geometry,
@@ -59,8 +58,9 @@ def explanation_of(
         provenance=_provenance(plan, sample),
     )
     notes = (_HIDDEN,) if view.shared.forward.hidden_head and plan.options.output == "logit" else ()
-    found = replace(found, notes=tuple(str(r) for r in (view.reports.get("agreement"),) if r is not None))
-    return replace(found, notes=(*notes, *found.notes, *_notes(found))) if plan.check else found
+    agreement = view.reports.get("agreement")
+    own = (*(() if agreement is None else (str(agreement),)), *view.reports.get("notes", [()] * len(view.x))[row])
+    return replace(found, notes=(*notes, *own, *_notes(found)) if plan.check else own)
 
 
 def _precision(plan: Plan) -> str:

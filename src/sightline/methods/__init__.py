@@ -24,6 +24,7 @@ from sightline.methods import (
     score_cam,
     surrogate,
 )
+from sightline.methods import attention, cam, control, gradient, perturbation, relevance, score_cam, sise, surrogate
 from sightline.methods.registry import (
     METHODS,
     Method,
@@ -63,5 +64,6 @@ __all__ = [
     "relevance",
     "resolve_parameters",
     "score_cam",
+    "sise",
     "surrogate",
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from sightline.inpainting import inpaint
 from sightline.masks import Place, Segments, random_masks, segments_of, windows
+from sightline.methods.gradient import _of_rows
 from sightline.methods.registry import Range, method
 from sightline.points import Baseline, baseline_of
 from sightline.recording import Recording
@@ -18,20 +20,40 @@ __all__ = ["feature_ablation", "occlusion", "rise"]
 
 Count = Annotated[int, Range(1)]
 Share = Annotated[float, Range(0, 1)]
+Fill: TypeAlias = Baseline | Literal["inpaint"]
+Cover: TypeAlias = Callable[[Tensor], Tensor]
 
 _LEAST_SAMPLES = 50  # before the standard error is believed
 
 
+def covering(rec: Recording, fill: Fill) -> Cover:
+    """Return what covers the images, a function of what is kept: (N, *S) or (*S), 1 where the image stays.
+
+    "inpaint" continues what is kept, so it depends on what is covered: here all that is kept by half or less.
+    """
+    if isinstance(fill, str) and fill == "inpaint":
+        return lambda keep: covered(rec.x, inpaint(rec.x, _mask(keep, rec.x) > 0.5), keep)
+    base = fill_of(rec, fill)
+    return lambda keep: covered(rec.x, base, keep)
+
+
 def fill_of(rec: Recording, fill: Baseline) -> Tensor:
-    """Return what takes the place of what is covered: (N, C, *S)."""
-    return baseline_of(fill, rec.x, rec.model.preprocessing, rec.seed)
+    """Return what takes the place of what is covered, whatever that is: (N, C, *S)."""
+    return baseline_of(_of_rows(fill, rec), rec.x, rec.model.preprocessing, rec.seed)
+
+
+def nothing_of(rec: Recording) -> Tensor:
+    """Return what is kept where all is covered: (*S)."""
+    return torch.zeros(rec.x.shape[2:], device=rec.x.device)
 
 
 def covered(x: Tensor, base: Tensor, keep: Tensor) -> Tensor:
     """Blend images with what covers them: ``keep`` (N, *S) or (*S) is 1 where the image stays."""
-    mask = keep.to(x)
-    mask = mask.unsqueeze(1) if mask.ndim == x.ndim - 1 else mask
-    return base + mask * (x - base)
+    return torch.lerp(base, x, _mask(keep, x))
+
+
+def _mask(keep: Tensor, x: Tensor) -> Tensor:
+    return (keep.unsqueeze(1) if keep.ndim == x.ndim - 1 else keep.expand(1, 1, *keep.shape)).to(x)
 
 
 @method(family="perturbation", cite="Zeiler & Fergus 2014, arXiv:1311.2901, sec. 4.2", reads="scores")
@@ -39,38 +61,38 @@ def occlusion(
     rec: Recording,
     window: Annotated[float, Range(0)] = 0.15,
     stride: Annotated[float, Range(0)] = 0.075,
-    fill: Baseline = "zero",
+    fill: Fill = "zero",
 ) -> Tensor:
     """The score's drop when a window is covered, averaged over the windows that cover a position.
 
     Below 1, ``window`` and ``stride`` are shares of each side, else pixels. One forward pass for each window.
     """
-    base, score = fill_of(rec, fill), rec.scores.double()
+    cover, score = covering(rec, fill), rec.scores.double()
     places = windows(rec.x.shape[2:], window, stride)
     total = torch.zeros(len(rec.x), *rec.x.shape[2:], dtype=torch.float64, device=rec.x.device)
     count = torch.zeros_like(total[0])
-    for place, found in zip(places, rec.scores_at(_with_windows(rec.x, base, places)), strict=True):
+    for place, found in zip(places, rec.scores_at(_with_windows(cover, rec.x, places)), strict=True):
         total[(slice(None), *place)] += (score - found).reshape(-1, *[1] * len(place))
         count[place] += 1
     return (total / count).to(rec.x)
 
 
-def _with_windows(x: Tensor, base: Tensor, places: list[Place]) -> Iterator[Tensor]:
+def _with_windows(cover: Cover, x: Tensor, places: list[Place]) -> Iterator[Tensor]:
     for place in places:
-        copy, where = x.clone(), (slice(None), slice(None), *place)
-        copy[where] = base[where]
-        yield copy
+        keep = torch.ones(x.shape[2:], device=x.device)
+        keep[place] = 0
+        yield cover(keep)
 
 
 @method(family="perturbation", cite="Kokhlikyan et al. 2020, arXiv:2009.07896 (feature ablation)", reads="scores")
-def feature_ablation(rec: Recording, segments: Segments = "grid", count: Count = 64, fill: Baseline = "zero") -> Tensor:
+def feature_ablation(rec: Recording, segments: Segments = "grid", count: Count = 64, fill: Fill = "zero") -> Tensor:
     """The score's drop when a segment is covered, shown on all of the segment.
 
     ``segments`` is a grid of about ``count`` cells, as many SLIC superpixels, or numbers (*S). One pass for each.
     """
-    base, labels = fill_of(rec, fill), segments_of(segments, count, rec.x)
+    cover, labels = covering(rec, fill), segments_of(segments, count, rec.x)
     found = torch.zeros(labels.shape, dtype=torch.float64, device=rec.x.device)
-    points = (covered(rec.x, base, labels != i) for i in range(int(labels.max()) + 1))
+    points = (cover(labels != i) for i in range(int(labels.max()) + 1))
     for i, score in enumerate(rec.scores_at(points)):
         drop = (rec.scores.double() - score).reshape(-1, *[1] * (labels.ndim - 1))
         found = torch.where(labels == i, drop, found)
@@ -83,7 +105,7 @@ def rise(
     samples: Count = 500,
     cells: Count = 7,
     keep: Share = 0.5,
-    fill: Baseline = "zero",
+    fill: Fill = "zero",
     centre: bool = True,
     resized: bool = False,
     tolerance: Share = 0.0,
@@ -93,10 +115,10 @@ def rise(
     ``centre=False`` leaves the mean score in, as the paper does: the same ranking, more noise. ``resized`` makes the
     masks as system 001 did. With ``tolerance`` it stops once the standard error is that share of the map's range.
     """
-    base, size = fill_of(rec, fill), rec.x.shape[2:]
+    cover, size = covering(rec, fill), rec.x.shape[2:]
     masks, again = itertools.tee(random_masks(size, cells, keep, samples, rec.seed, resized=resized))
     sums = _Moments(rec, size)
-    for mask, score in zip(again, rec.scores_at(covered(rec.x, base, m) for m in masks), strict=True):
+    for mask, score in zip(again, rec.scores_at(map(cover, masks)), strict=True):
         sums.add(mask, score)
         if tolerance and sums.enough(tolerance):
             break

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from sightline.errors import ParameterError, suggest
-from sightline.points import NoiseScale
+from sightline.points import Colour, NoiseScale
 
 __all__ = [
     "METHODS",
@@ -54,6 +54,12 @@ class Parameter:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def values(self) -> str:
+        """The choices and what else will do, as text."""
+        colour = ("a colour (a name, #rrggbb or r,g,b)",) if Colour in self.types else ()
+        return ", ".join((*self.choices, *colour)) + (" or an array" if Tensor in self.types else "")
+
 
 @dataclass(frozen=True, eq=False)
 class Method:
@@ -68,6 +74,7 @@ class Method:
     style: Style
     parameters: Mapping[str, Parameter]
     own: frozenset[str]
+    fuses: bool = False
 
     @property
     def summary(self) -> str:
@@ -149,12 +156,14 @@ def method(
     at: Reads | None = None,
     style: Style | None = None,
     reduction: Reduction | None = None,
+    fuses: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a function over a recording as a method.
 
     ``reads`` says what has to be tapped before the pass, "scores" that nothing has: any function will do. ``at`` says
     where the attribution lies (by default what is read; for scores one value for each position of the input);
-    ``reduction`` how channels become one map, and ``style`` how that map is drawn.
+    ``reduction`` how channels become one map, and ``style`` how that map is drawn. One that ``fuses`` is called once
+    for all layers (``rec.layers``), by default the last of each size, and puts them together itself.
     """
     read: tuple[Reads, ...] = (reads,) if isinstance(reads, str) else reads
     place: Reads = at or read[0]
@@ -168,7 +177,8 @@ def method(
         if reduction is not None:
             common["reduction"] = Parameter("reduction", reduction, (str,), typing.get_args(Reduction))
         drawn: Style = style or ("sequential" if place == "layer" else "diverging")
-        METHODS[name] = Method(name, compute, family, cite, read, place, drawn, own | common, frozenset(own))
+        parameters = own | common | own  # in that order, and its own where both have the name
+        METHODS[name] = Method(name, compute, family, cite, read, place, drawn, parameters, frozenset(own), fuses)
         return compute
 
     return register
@@ -288,7 +298,8 @@ def _converted(value: Any, parameter: Parameter) -> Any:
     """Return the value as the parameter's type, or None; text is read as the command line gives it."""
     if parameter.choices:
         folded = {c.replace("-", "_").casefold(): c for c in parameter.choices}
-        return folded.get(str(value).replace("-", "_").casefold())
+        chosen = folded.get(str(value).replace("-", "_").casefold())
+        return Colour.read(value) if chosen is None and Colour in parameter.types else chosen
     if bool in parameter.types:
         return _as_bool(value)
     if isinstance(value, bool):
@@ -321,8 +332,7 @@ def _as_bool(value: Any) -> bool | None:
 
 def _wanted(parameter: Parameter) -> str:
     if parameter.choices:
-        array = " or an array" if Tensor in parameter.types else ""
-        return f"one of {', '.join(parameter.choices)}{array}"
+        return f"one of {parameter.values}"
     kind = "true or false" if bool in parameter.types else "a whole number" if int in parameter.types else "a number"
     if parameter.low is not None and parameter.high is not None:
         return f"{kind} from {parameter.low:g} to {parameter.high:g}"

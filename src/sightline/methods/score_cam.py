@@ -11,9 +11,8 @@ from torch import Tensor
 
 from sightline.masks import SMOOTH
 from sightline.methods.cam import rectified
-from sightline.methods.perturbation import covered, fill_of
+from sightline.methods.perturbation import Fill, covering
 from sightline.methods.registry import Range, method
-from sightline.points import Baseline
 from sightline.recording import Recording
 
 __all__ = ["ablation_cam", "is_cam", "score_cam", "ss_cam"]
@@ -30,18 +29,26 @@ def _strongest(a: Tensor, channels: int) -> Tensor:
     return a.gather(1, best.reshape(*best.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:]))
 
 
-def _mask(channel: Tensor, size: tuple[int, ...]) -> Tensor:
+def mask_of(channel: Tensor, size: tuple[int, ...]) -> Tensor:
     """Enlarge one channel (N, *S) to the input and bring it to 0 to 1 for each image."""
     large = F.interpolate(channel.unsqueeze(1), size=size, mode=SMOOTH[len(size)], align_corners=False).squeeze(1)
-    flat = large.flatten(1)
-    low, high = (v.reshape(-1, *[1] * len(size)) for v in (flat.amin(1), flat.amax(1)))
-    return (large - low) / (high - low).clamp(min=1e-12)
+    return unit(large)
 
 
-def _weights(rec: Recording, masks: Iterator[Tensor], copies: int, fill: Baseline) -> Tensor:
+def unit(maps: Tensor) -> Tensor:
+    """Bring maps (N, *S) to 0 to 1 for each image."""
+    low, high = (shaped(v, maps) for v in (maps.flatten(1).amin(1), maps.flatten(1).amax(1)))
+    return (maps - low) / (high - low).clamp(min=1e-12)
+
+
+def shaped(values: Tensor, maps: Tensor) -> Tensor:
+    """Give each image's value (N,) the dimensions of its map (N, *S)."""
+    return values.reshape(-1, *[1] * (maps.ndim - 1))
+
+
+def _weights(rec: Recording, masks: Iterator[Tensor], copies: int, fill: Fill) -> Tensor:
     """Return the softmax over channels of the mean score through each channel's ``copies`` masks: (N, k)."""
-    base = fill_of(rec, fill)
-    scores = torch.stack(list(rec.scores_at(covered(rec.x, base, mask) for mask in masks)), 1)
+    scores = torch.stack(list(rec.scores_at(map(covering(rec, fill), masks))), 1)
     return torch.softmax(scores.unflatten(1, (-1, copies)).mean(2).double(), 1)
 
 
@@ -51,7 +58,7 @@ def _weighted(a: Tensor, weights: Tensor, relu: bool) -> Tensor:
 
 
 def _score_cam(
-    rec: Recording, channels: int, copies: int, fill: Baseline, relu: bool, variant: Callable[[Tensor, int], Tensor]
+    rec: Recording, channels: int, copies: int, fill: Fill, relu: bool, variant: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
     a = _strongest(rec.activation(), channels)
     masks = (variant(a[:, k], i) for k in range(a.shape[1]) for i in range(copies))
@@ -59,13 +66,13 @@ def _score_cam(
 
 
 @method(family="cam", cite="Wang et al. 2020, arXiv:1910.01279, eq. 4-8", reads="layer")
-def score_cam(rec: Recording, channels: Some = 0, fill: Baseline = "zero", relu: bool = True) -> Tensor:
+def score_cam(rec: Recording, channels: Some = 0, fill: Fill = "zero", relu: bool = True) -> Tensor:
     """Channels weighted by the softmax of the scores that the image gets when seen through each channel.
 
     ``channels`` takes only those that vary most (Faster Score-CAM); 0 takes all, one forward pass for each.
     """
     size = tuple(rec.x.shape[2:])
-    return _score_cam(rec, channels, 1, fill, relu, lambda channel, _: _mask(channel, size))
+    return _score_cam(rec, channels, 1, fill, relu, lambda channel, _: mask_of(channel, size))
 
 
 @method(family="cam", cite="Wang et al. 2020, arXiv:2006.14255 (SS-CAM), eq. 5", reads="layer")
@@ -74,7 +81,7 @@ def ss_cam(
     channels: Some = 0,
     samples: Count = 10,
     noise: Annotated[float, Range(0)] = 2.0,
-    fill: Baseline = "zero",
+    fill: Fill = "zero",
     relu: bool = True,
 ) -> Tensor:
     """Score-CAM with each channel's score averaged over noisy copies of the channel.
@@ -86,16 +93,16 @@ def ss_cam(
     def noisy(channel: Tensor, _: int) -> Tensor:
         drawn = torch.randn(channel.shape[1:], generator=generator, dtype=torch.float64).to(channel)
         spread = channel.flatten(1).std(1).reshape(-1, *[1] * len(size))
-        return _mask(channel + noise * spread * drawn, size)
+        return mask_of(channel + noise * spread * drawn, size)
 
     return _score_cam(rec, channels, samples, fill, relu, noisy)
 
 
 @method(family="cam", cite="Naidu et al. 2020, arXiv:2010.03023 (IS-CAM), eq. 4-6", reads="layer")
-def is_cam(rec: Recording, channels: Some = 0, steps: Count = 10, fill: Baseline = "zero", relu: bool = True) -> Tensor:
+def is_cam(rec: Recording, channels: Some = 0, steps: Count = 10, fill: Fill = "zero", relu: bool = True) -> Tensor:
     """Score-CAM with each channel's score averaged while its mask is faded in."""
     size = tuple(rec.x.shape[2:])
-    return _score_cam(rec, channels, steps, fill, relu, lambda c, i: _mask(c, size) * ((i + 1) / steps))
+    return _score_cam(rec, channels, steps, fill, relu, lambda c, i: mask_of(c, size) * ((i + 1) / steps))
 
 
 @method(family="cam", cite="Desai & Ramaswamy 2020, Ablation-CAM (WACV), eq. 4-6", reads="layer")

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from sightline.coalitions import exact_or_sampled, fair, keep_maps, orders
 from sightline.masks import Segments, segments_of
-from sightline.methods.perturbation import covered, fill_of
+from sightline.methods.perturbation import Fill, covering, nothing_of
 from sightline.methods.registry import Range, method
-from sightline.points import Baseline
 from sightline.recording import Recording
 from sightline.sobol import design as sobol_design
 from sightline.sobol import total_indices
@@ -27,10 +26,9 @@ def _sizes(labels: Tensor) -> list[int]:
     return [int(numbers.max()) + 1 for numbers in labels]
 
 
-def _scores(rec: Recording, labels: Tensor, coalitions: list[Tensor], fill: Baseline) -> Tensor:
+def _scores(rec: Recording, labels: Tensor, coalitions: list[Tensor], fill: Fill) -> Tensor:
     """Return the scores (K, N) of the images with only their coalitions' segments kept, in float64."""
-    base = fill_of(rec, fill)
-    points = (covered(rec.x, base, keep) for keep in keep_maps(coalitions, labels))
+    points = map(covering(rec, fill), keep_maps(coalitions, labels))
     return torch.stack([s.double().cpu() for s in rec.scores_at(points)])
 
 
@@ -39,9 +37,9 @@ def _painted(values: list[Tensor], labels: Tensor, like: Tensor) -> Tensor:
     return torch.stack([v.to(like.device)[n] for v, n in zip(values, labels, strict=True)]).to(like)
 
 
-def _ends(rec: Recording, fill: Baseline) -> tuple[Tensor, Tensor]:
+def _ends(rec: Recording, fill: Fill) -> tuple[Tensor, Tensor]:
     """Return the scores (N,) of the images and of what covers them."""
-    return rec.scores.double().cpu(), next(rec.scores_at([fill_of(rec, fill)])).double().cpu()
+    return rec.scores.double().cpu(), next(rec.scores_at([covering(rec, fill)(nothing_of(rec))])).double().cpu()
 
 
 def _promise(rec: Recording, values: list[Tensor], expected: Tensor) -> None:
@@ -55,7 +53,7 @@ def shapley_sampling(
     segments: Segments = "grid",
     count: Count = 16,
     samples: Several = 10,
-    fill: Baseline = "zero",
+    fill: Fill = "zero",
 ) -> Tensor:
     """Shapley values of segments: how much each raises the score when it joins, over random orders; they add up.
 
@@ -91,7 +89,7 @@ def kernel_shap(
     segments: Segments = "grid",
     count: Count = 16,
     samples: Several = 256,
-    fill: Baseline = "zero",
+    fill: Fill = "zero",
 ) -> Tensor:
     """Shapley values of segments by weighted regression on coalitions, held to add up to f(x) - f(covered).
 
@@ -129,7 +127,7 @@ def lime(
     samples: Several = 500,
     width: Positive = 0.25,
     ridge: Annotated[float, Range(0)] = 1.0,
-    fill: Baseline = "mean",
+    fill: Fill = "mean",
 ) -> Tensor:
     """A linear model of the score over which segments are kept, fitted near the whole image.
 
@@ -159,7 +157,7 @@ def _ridge(kept: Tensor, scores: Tensor, width: float, penalty: float) -> Tensor
     reads="scores",
     style="sequential",
 )
-def sobol(rec: Recording, count: Count = 49, samples: Several = 16, fill: Baseline = "zero") -> Tensor:
+def sobol(rec: Recording, count: Count = 49, samples: Several = 16, fill: Fill = "zero") -> Tensor:
     """The share of the score's variance that each grid cell is part of, when all cells are dimmed at random.
 
     Total Sobol indices from (cells + 1) x ``samples`` forward passes at quasi-random points.
@@ -177,7 +175,7 @@ def sobol(rec: Recording, count: Count = 49, samples: Several = 16, fill: Baseli
     reads="scores",
     style="sequential",
 )
-def hsic(rec: Recording, count: Count = 49, samples: Several = 500, fill: Baseline = "zero") -> Tensor:
+def hsic(rec: Recording, count: Count = 49, samples: Several = 500, fill: Fill = "zero") -> Tensor:
     """How much the score depends on whether each grid cell is covered: the Hilbert-Schmidt independence criterion.
 
     A Dirac kernel on the cell, a Gaussian one on the score with the scores' spread as its width.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -27,13 +28,17 @@ _LEAST_POSITIONS = 0.02
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of one layer: name (``relu@2`` for a second call), type, output shape (N, ...) and its map."""
+    """One call of one layer: name (``relu@2`` for a second call), type, output shape (N, ...) and its map.
+
+    ``default`` marks the one that CAMs read, ``last`` the last of each size up to that one.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     layout: Layout | None = None
     default: bool = False
+    last: bool = False
 
     @property
     def spatial(self) -> tuple[int, ...] | None:
@@ -108,7 +113,8 @@ def trace_layers(module: nn.Module, x: Tensor, rows: int = 1) -> tuple[Layer, ..
         with _listening(module, heard):
             output = find_logits(called(module, leaf + 0), rows)
         default = _find_default(heard, output)
-    return tuple(replace(e.layer, default=e is default) for e in heard.events)
+        last = _last_of_each_size(heard.events, default)
+    return tuple(replace(e.layer, default=e is default, last=e in last) for e in heard.events)
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -148,6 +154,21 @@ def _find_default(heard: _Heard, output: Tensor) -> _Event | None:
     if end is None or not end.requires_grad:
         return None
     return _last_with_gradient(_random_projection(end), candidates)
+
+
+def _last_of_each_size(events: Sequence[_Event], default: _Event | None) -> list[_Event]:
+    """Go back from the default and take the first of each larger size; what branches off at another is no block."""
+    if default is None:
+        return []
+    found = [default]
+    for event in reversed(events[: events.index(default)]):
+        if event.is_map and not event.is_part and event.output.requires_grad and _size(event) > _size(found[-1]):
+            found.append(event)
+    return found
+
+
+def _size(event: _Event) -> int:
+    return math.prod(event.layer.spatial or ())
 
 
 def _is_dead_end(output: Tensor, final_input: Tensor | None) -> bool:

@@ -147,6 +147,14 @@ class Model:
             "use a method that reads the input (gradient, integrated_gradients), or name a layer."
         )
 
+    def last_layers(self, x: Tensor | None = None) -> tuple[str, ...]:
+        """Name the last layer of each spatial size, in order, up to the one that CAMs read.
+
+        Raises LayerError where there is none.
+        """
+        default = self.default_layer(x)
+        return tuple(layer.name for layer in self.layers(x) if layer.last or layer.name == default)
+
     def example_input(self) -> Tensor:
         """Return a random input (1, C, *S) of the size that the preprocessing makes."""
         size = self.preprocessing.crop or self.preprocessing.resize or 224
