@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -188,7 +189,7 @@ def _explain_batch(
         for sample in batch:  # one image may have broken the pass for all
             yield from _explain_batch(plan, [sample], fail)
         return
-    plan = _cut_baselines(plan, batch)
+    plan = _cut_to_batch(plan, batch)
     with recording:
         goals = _goals(plan, recording, batch)
         columns = [_column(plan, recording, goal, method, batch, fail) for method in plan.methods for goal in goals]
@@ -199,15 +200,16 @@ def _explain_batch(
                 yield batch[row].given, replace(column[row], seconds=seconds)
 
 
-def _cut_baselines(plan: Plan, batch: list[Sample]) -> Plan:
-    """Keep the batch's own of baselines that were given one for each image of the call."""
+def _cut_to_batch(plan: Plan, batch: list[Sample]) -> Plan:
+    """Keep the batch's own of baselines, fills and segments that were given one for each image of the call."""
     numbers = _numbers(plan.model, batch)
+    several = {"baseline": batch[0].x.ndim + 1, "fill": batch[0].x.ndim + 1, "segments": batch[0].x.ndim}
 
-    def cut(value: Any) -> Any:
-        several = isinstance(value, Tensor) and value.ndim == batch[0].x.ndim + 1 and len(value) > max(1, *numbers)
-        return value[numbers] if several else value
+    def cut(name: str, value: Any) -> Any:
+        ndim = several.get(name) if isinstance(value, (Tensor, np.ndarray)) else None
+        return value[numbers] if ndim is not None and value.ndim == ndim and len(value) > max(1, *numbers) else value
 
-    parameters = {m: {k: cut(v) if k == "baseline" else v for k, v in p.items()} for m, p in plan.parameters.items()}
+    parameters = {m: {k: cut(k, v) for k, v in p.items()} for m, p in plan.parameters.items()}
     return replace(plan, parameters=parameters)
 
 
@@ -279,6 +281,8 @@ def _column(
         with _named(method):
             attribution = _attribution(plan, view, method)
         _refuse_nan(attribution, method)
+    except ParameterError as error:
+        raise ParameterError(str(error) if method.name in str(error) else f"{method.name}: {error}") from None
     except (RefusedError, ModelError, LayerError) as error:
         if isinstance(error, LayerError) and plan.layers:
             raise  # the call names a layer that no image can make right

@@ -58,9 +58,10 @@ def explanation_of(
         provenance=_provenance(plan, sample),
     )
     notes = (_HIDDEN,) if view.shared.forward.hidden_head and plan.options.output == "logit" else ()
-    agreement = view.reports.get("agreement")
-    own = (*(() if agreement is None else (str(agreement),)), *view.reports.get("notes", [()] * len(view.x))[row])
-    return replace(found, notes=(*notes, *own, *_notes(found)) if plan.check else own)
+    own = view.reports.get("notes", [()] * len(view.x))[row]
+    agreement = tuple(str(a) for a in (view.reports.get("agreement"),) if a is not None)
+    said = (*notes, *own, *_notes(found, told=bool(own))) if plan.check else own
+    return replace(found, notes=(*agreement, *said))
 
 
 def _precision(plan: Plan) -> str:
@@ -77,9 +78,9 @@ def _style(method: Method, values: np.ndarray, parameters: Mapping[str, Any]) ->
     return "diverging" if signed else ("sequential" if method.style == "grey" else method.style)
 
 
-def _notes(e: Explanation) -> tuple[str, ...]:
+def _notes(e: Explanation, *, told: bool) -> tuple[str, ...]:
     notes = []
-    if not e.attribution.any():
+    if not told and not e.attribution.any():
         notes.append("the map is zero everywhere: nothing here speaks for this target by this method")
     if e.completeness is not None and e.completeness.gap > _GAP:
         notes.append(_unbalanced(e, e.completeness))

@@ -25,6 +25,18 @@ from sightline.methods import (
     surrogate,
 )
 from sightline.methods import attention, cam, control, gradient, perturbation, relevance, score_cam, sise, surrogate
+    anchors,
+    attention,
+    cam,
+    control,
+    gradient,
+    owen,
+    perturbation,
+    relevance,
+    score_cam,
+    sise,
+    surrogate,
+)
 from sightline.methods.registry import (
     METHODS,
     Method,
@@ -41,6 +53,7 @@ __all__ = [
     "Method",
     "Parameter",
     "Range",
+    "anchors",
     "attention",
     "attention_flow",
     "cam",
@@ -54,6 +67,7 @@ __all__ = [
     "layers",
     "method",
     "paths",
+    "owen",
     "perturbation",
     "regions",
     "legrad",
