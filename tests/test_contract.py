@@ -116,7 +116,8 @@ def test_every_method_on_every_net(name, net, dtype):
         assert np.isfinite(e.attribution).all()
         # Scores in bfloat16 are rounded so that covering a little may change none.
         assert e.attribution.any() or name in EMPTY or (dtype == "bfloat16" and METHODS[name].at == "scores")
-        assert dtype != "float32" or name in EMPTY or cosine(e.attribution, wanted) > 0.999  # noise may cross a ReLU here and there
+        # Noise may cross a ReLU here and there.
+        assert dtype != "float32" or name in EMPTY or cosine(e.attribution, wanted) > 0.999
         assert (e.method, e.target.index, e.precision) == (name, 1, dtype)
         assert (e.layer is not None) == ("layer" in METHODS[name].reads)
         assert e.at_input().shape == x.shape[2:] if name not in CHANNELS else True
@@ -137,7 +138,9 @@ def test_another_seed_is_another_map(name, net):
     assert alike == [(name, net) in SAME_FOR_ANY_IMAGE] * len(x)
 
 
-@pytest.mark.parametrize(("name", "net"), [p for p in WORKING if small(p[0]).keys() & {"samples", "steps", "evaluations"}])
+@pytest.mark.parametrize(
+    ("name", "net"), [p for p in WORKING if small(p[0]).keys() & {"samples", "steps", "evaluations"}]
+)
 def test_the_chunk_does_not_matter(name, net):
     module, x = make(net, torch.float64)
     assert close(explain(module, x, name, chunk=1), expected(name, net))

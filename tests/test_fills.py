@@ -46,7 +46,9 @@ def test_colours_are_read(text, levels):
     assert Colour.read(text).levels == levels
 
 
-@pytest.mark.parametrize("text", ["taupe", "", "1,2,300", "-1", "nan", "inf", "#12", "1,,2", None, torch.ones(3)], ids=str)
+@pytest.mark.parametrize(
+    "text", ["taupe", "", "1,2,300", "-1", "nan", "inf", "#12", "1,,2", None, torch.ones(3)], ids=str
+)
 def test_what_is_no_colour_is_not_read(text):
     assert Colour.read(text) is None
 
@@ -81,9 +83,17 @@ def test_a_colour_serves_as_baseline_and_as_fill_and_is_saved(net, tmp_path):
 @pytest.mark.parametrize(
     ("method", "given", "words"),
     [
-        ("occlusion", {"fill": "taupe"}, r"occlusion.fill='taupe': wanted one of .*inpaint, a colour \(a name, #rrggbb"),
+        (
+            "occlusion",
+            {"fill": "taupe"},
+            r"occlusion.fill='taupe': wanted one of .*inpaint, a colour \(a name",
+        ),
         ("rise", {"fill": "inpant"}, "Did you mean inpaint"),
-        ("integrated_gradients", {"baseline": "inpaint"}, "baseline='inpaint': wanted one of zero, .*uniform, a colour"),
+        (
+            "integrated_gradients",
+            {"baseline": "inpaint"},
+            "baseline='inpaint': wanted one of .*uniform, a colour",
+        ),
         ("lime", {"fill": torch.zeros(4, 4)}, "lime: baseline of shape"),
         ("kernel_shap", {"segments": torch.zeros(4, 4, dtype=torch.long)}, "kernel_shap: segments of shape"),
         ("shapley_sampling", {"samples": 0}, "shapley_sampling.samples=0: wanted a whole number of at least 2"),
@@ -135,9 +145,13 @@ def solved(x: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("size", "sides"),
-    [((24,), (slice(5, 17),)), ((20, 24), (slice(4, 15), slice(0, 13))), ((8, 9, 7), (slice(2, 7), slice(0, 5), slice(3, 6)))],
+    [
+        ((24,), (slice(5, 17),)),
+        ((20, 24), (slice(4, 15), slice(0, 13))),
+        ((8, 9, 7), (slice(2, 7), slice(0, 5), slice(3, 6))),
+    ],
     ids=["series", "picture", "volume"],
-)  # fmt: skip
+)
 def test_inpainting_is_nearly_the_harmonic_filling(size, sides):
     grid = torch.stack(torch.meshgrid(*(torch.linspace(0, 1, s, dtype=torch.float64) for s in size), indexing="ij"))
     x, known = (torch.sin(3 * grid.sum(0)) + grid[0])[None, None], hole(size, *sides)
@@ -189,6 +203,12 @@ def test_a_window_in_a_flat_picture_is_nothing_when_it_is_inpainted(net):
 def test_every_method_with_a_fill_takes_all_of_them(method):
     torch.manual_seed(3)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 5)).double()
-    few = {k: v for k, v in {"samples": 20, "evaluations": 20, "segments": "grid"}.items() if k in METHODS[method].parameters}
-    maps = [sightline.explain(net, X[:1], method, 1, fill=f, **few)[0].attribution for f in ("inpaint", "#808080", "mean")]
+    few = {
+        k: v
+        for k, v in {"samples": 20, "evaluations": 20, "segments": "grid"}.items()
+        if k in METHODS[method].parameters
+    }
+    maps = [
+        sightline.explain(net, X[:1], method, 1, fill=f, **few)[0].attribution for f in ("inpaint", "#808080", "mean")
+    ]
     assert all(np.isfinite(m).all() for m in maps)

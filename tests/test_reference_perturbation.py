@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import sightline
 from nets import ConvNet, drawn
 from test_reference import as_theirs, importorskip, mine
 

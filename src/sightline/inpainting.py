@@ -40,9 +40,7 @@ def _filled(x: Tensor, known: Tensor, mean: Tensor) -> Tensor:
 
 
 def _halved(values: Tensor, size: list[int]) -> Tensor:
-    pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[len(size) - 1]
-    found: Tensor = pool(values, size)
-    return found
+    return F.interpolate(values, size=size, mode="area")
 
 
 def _neighbours(values: Tensor) -> Tensor:

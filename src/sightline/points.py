@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class Colour(str):
         except ValueError:
             pass
         try:
-            return tuple(map(float, ImageColor.getcolor(self, "RGB")))
+            return tuple(float(level) for level in ImageColor.getrgb(self)[:3])
         except ValueError:
             return ()
 
@@ -141,7 +141,8 @@ def baseline_of(given: Any, x: Tensor, how: Preprocessing, seed: int) -> Tensor:
         return next(uniform_images(x, 1, how, seed))
     colour = Colour.read(given)
     if colour is None:
-        raise ParameterError(f"{given!r} is no baseline; wanted one of {', '.join(BaselineName.__args__)}, or a colour.")
+        names = ", ".join(get_args(BaselineName))
+        raise ParameterError(f"{given!r} is no baseline; wanted one of {names}, or a colour.")
     return _coloured(colour, x, how)
 
 

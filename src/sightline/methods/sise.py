@@ -104,7 +104,7 @@ def _above_otsu(average: Tensor) -> Tensor:
 
 
 def otsu(values: Tensor) -> Tensor:
-    """Return the threshold that parts values (M,) into two classes with means as far apart as can be; 0 for fewer than 2.
+    """Return the threshold between the two classes of values (M,) that vary most between and least within, or 0.
 
     Without bins: halfway between two neighbours, so that rounding moves no value across.
     """
