@@ -88,7 +88,8 @@ def smooth_plus_plus(names: Names) -> Any:
     seed_all()
     net, layer, x, c = (names[n] for n in ("model", "layer", "x", "c"))
     a, _ = layer_and_gradient(net, layer, x, c)
-    noisy, drawn = zip(*(layer_and_gradient(net, layer, x + 0.3 * torch.randn(x.shape), c) for _ in range(4)), strict=True)
+    copies = [x + 0.3 * torch.randn(x.shape) for _ in range(4)]
+    noisy, drawn = zip(*(layer_and_gradient(net, layer, copy, c) for copy in copies), strict=True)
     g2, g3 = (torch.stack([g**power for g in drawn]).mean(0) for power in (2, 3))
     alpha = g2 / (2 * g2 + (g3 * a).sum((1, 2), keepdim=True) + 1e-8)
     return unit(weighted((alpha * drawn[-1].clamp(min=0)).sum((1, 2)), noisy[-1]))
@@ -137,14 +138,14 @@ def keras_layer(names: Names) -> Tensor:
     return keras_run(names)["conv2"].detach()[0]
 
 
-def keras_noisy(names: Names, level: float) -> Tensor:
+def keras_noisy(names: Names, level: float, samples: int) -> Tensor:
     seed_all()
-    images = torch.as_tensor(names["images"]).expand(2000, -1, -1, -1)
+    images = torch.as_tensor(names["images"]).expand(samples, -1, -1, -1)
     return images + level * torch.randn(images.shape)
 
 
 def smooth_grad(names: Names) -> Any:
-    run = keras_run(names, keras_noisy(names, 0.1))
+    run = keras_run(names, keras_noisy(names, 0.1, 1000))
     cross_entropy = -run["probabilities"][:, names["c"]].log().sum()
     return torch.autograd.grad(cross_entropy, run["input"])[0].mean(0).abs().sum(-1)
 
@@ -202,21 +203,23 @@ def class_weighted(names: Names, most: int = 8) -> Any:
 
 def keras_smooth(names: Names) -> Any:
     spread = float(np.ptp(names["images"]))
-    return keras_gradient(names, images=keras_noisy(names, 0.02 * spread)).mean(0)
+    return keras_gradient(names, images=keras_noisy(names, 0.02 * spread, 400)).mean(0)
 
 
-def keras_guided(names: Names) -> Any:
-    """Pass back only what is positive, at the two ReLUs, by hand through the three operations between them."""
-    run = keras_run(names)
-    g = keras_gradient(names, at="conv2")[0] * (keras_layer(names) > 0)
-    for below, above in (("conv1", "conv2"), ("input", "conv1")):
-        layer = next(part for part in names["chain"] if part.name == above)
-        x = run[below].detach().requires_grad_()
-        pooled = x if below == "input" else names["chain"][1](x)
-        kernel = torch.as_tensor(layer.kernel.value.detach()).permute(3, 2, 0, 1)
-        before = F.conv2d(pooled.permute(0, 3, 1, 2), kernel, layer.bias.value.detach(), padding=1)
-        g = torch.autograd.grad(before, x, g.clamp(min=0).permute(2, 0, 1)[None])[0][0] * (1 if below == "input" else (x[0] > 0))
-    return g
+def keras_guided(names: Names) -> Tensor:
+    """Go back by hand from the scores: at each of the two ReLUs what is negative is cut off."""
+    run, (conv1, pool, conv2) = keras_run(names), names["chain"][:3]
+    g = keras_gradient(names, at="conv2") * (run["conv2"] > 0)
+    first = run["conv1"].detach().requires_grad_()
+    (g,) = torch.autograd.grad(convolved(conv2, pool(first)), first, g.clamp(min=0))
+    images = run["input"].detach().requires_grad_()
+    return torch.autograd.grad(convolved(conv1, images), images, g.clamp(min=0) * (first > 0))[0]
+
+
+def convolved(layer: Any, x: Tensor) -> Tensor:
+    """Return what a Keras convolution gives before its activation, channels last."""
+    kernel, bias = (torch.as_tensor(weight) for weight in layer.get_weights())
+    return F.conv2d(x.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, padding=1).permute(0, 2, 3, 1)
 
 
 LINEAR = "(net, model_modifier=ReplaceToLinear())(CategoricalScore(c), images, "
