@@ -124,3 +124,25 @@ def test_lrp_with_epsilon_is_captums_on_vgg():
     wanted = captum.LRP(theirs).attribute(x, target=CLASS)
     found = mine(net, x, composite="epsilon")
     assert cosine(found, wanted) >= 0.9998
+
+
+class Skip(nn.Module):
+    """A block that is added to its input, without biases, so that the relevance must add up to the score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.before, self.after = nn.ReLU(), nn.ReLU()
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 5, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.before(self.first(x))
+        return self.head(self.pool(self.after(self.second(h) + h)).flatten(1))
+
+
+def test_captum_gives_each_of_two_branches_all_relevance_as_the_page_says():
+    captum = pytest.importorskip("captum.attr", reason="captum, a development dependency, is not installed")
+    net, x = drawn(Skip).double(), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+    score = float(net(x)[0, CLASS])
+    assert mine(net, x, composite="epsilon").sum() == pytest.approx(score, rel=1e-3)
+    assert float(captum.LRP(net).attribute(x, target=CLASS).sum()) == pytest.approx(2 * score, rel=0.2)
