@@ -43,6 +43,7 @@ REFUSED = {
     **{("xrai", net): "use integrated_gradients" for net in ("signal", "volume")},
     **{("cam", net): "use grad_cam" for net in ("functional", "tokens", "registers", "dense")},
     **{("refine_cam", net): "none finer" for net in ONE_RESOLUTION},
+    **{("smallest_flip", net): "smallest_flip: the model" for net in NETS},  # drawn weights always say the same class
 }
 PAIRS = [(m, n) for m in METHODS for n in NETS]
 WORKING = [p for p in PAIRS if p not in REFUSED]
@@ -207,7 +208,7 @@ def test_every_method_is_described(name):
     assert spec.name == name == spec.compute.__name__
     assert re.fullmatch(r"[A-Z].{20,140}\.", spec.summary), spec.summary
     assert re.search(r"\b(19|20)\d\d\b", spec.cite), spec.cite
-    assert spec.family in ("cam", "gradient", "perturbation", "relevance", "attention", "control")
+    assert spec.family in ("cam", "gradient", "perturbation", "relevance", "attention", "control", "optimization")
     assert set(spec.reads) <= {"input", "layer", "scores"}
     assert spec.at in (*spec.reads, "scores") or spec.family == "attention"  # read from the graph, on its own grid
 
@@ -279,6 +280,9 @@ SPELLINGS = {
     "lime": ("LIME",),
     "sobol": ("Sobol",),
     "hsic": ("HSIC",),
+    "meaningful_perturbation": ("MeaningfulPerturbation", "meaningful-perturbations"),
+    "extremal_perturbation": ("ExtremalPerturbation", "ExtremalPerturbations"),
+    "smallest_flip": ("SmallestFlip", "minimal flip"),
     "score_cam": ("ScoreCAM", "Score-CAM"),
     "ss_cam": ("SS-CAM", "SSCAM"),
     "is_cam": ("IS-CAM", "ISCAM"),

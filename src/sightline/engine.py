@@ -289,7 +289,10 @@ def _column(
         for sample in batch:
             fail(Failure(sample.given, method.name, error))
         return {}
-    return {row: explanation_of(plan, view, method, attribution, row, sample) for row, sample in enumerate(batch)}
+    answered = {row: sample for row, sample in enumerate(batch) if row not in view.reports.get("refused", {})}
+    for row in sorted(set(range(len(batch))) - set(answered)):
+        fail(Failure(batch[row].given, method.name, view.reports["refused"][row]))
+    return {row: explanation_of(plan, view, method, attribution, row, sample) for row, sample in answered.items()}
 
 
 @contextmanager
@@ -329,6 +332,8 @@ def _averaged(view: Recording, method: Method, parameters: Mapping[str, Any]) ->
     total = torch.zeros((), device=view.x.device)
     for child, size in view.children(points):
         total = total + method.compute(child, **own).unflatten(0, (size, -1)).sum(0)
+        for error in child.reports.get("refused", {}).values():
+            raise error
     return torch.div(total, copies)
 
 

@@ -29,7 +29,7 @@ from sightline.targets import (
     Unit,
 )
 
-__all__ = ["Goal", "class_scores", "probabilities", "resolve", "top_count"]
+__all__ = ["Goal", "answer_goal", "class_scores", "lead_goal", "probabilities", "resolve", "top_count"]
 
 _Score: TypeAlias = Callable[[Forward, Tensor], Tensor]
 
@@ -80,6 +80,29 @@ def class_scores(forward: Forward, output: Output) -> Tensor:
 
 def _both_sides(logits: Tensor) -> Tensor:
     return torch.cat((-logits, logits), 1) if logits.shape[1] == 1 else logits
+
+
+def lead_goal(index: Tensor) -> Goal:
+    """Return by how much each image's class (N,) leads: above 0 it is what the model says, below 0 it is not.
+
+    It leads the best of the other classes or, where several classes may hold at once (sigmoids), its own threshold.
+    """
+
+    def score(forward: Forward, rows: Tensor) -> Tensor:
+        place = index[rows].unsqueeze(1)
+        values = class_scores(forward, "logit")
+        own = values.gather(1, place).squeeze(1)
+        if forward.head in ("sigmoid", "log_sigmoid") and forward.logits.shape[1] > 1:
+            return own
+        return own - values.scatter(1, place, -torch.inf).amax(1)
+
+    return Goal((TargetName(None, "lead"),) * len(index), score, classes=index)
+
+
+def answer_goal(images: int) -> Goal:
+    """Return which class the model gives: its index as a score (N,), which has no gradient."""
+    names = (TargetName(None, "answer"),) * images
+    return Goal(names, lambda f, rows: class_scores(f, "logit").detach().argmax(1))
 
 
 _TOP = re.compile(r"top[-_ ]?(\d+)?", re.IGNORECASE)

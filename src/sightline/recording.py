@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sightline.backward import gradients_of, no_path
 from sightline.completeness import Completeness
-from sightline.errors import LayerError, ModelError
+from sightline.errors import LayerError, ModelError, RefusedError
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
 from sightline.graph import RULES, Coverage, applied
@@ -220,10 +220,13 @@ class Recording:
         """Report the Monte-Carlo standard error of each value (N, C, *S)."""
         self.reports["standard_error"] = standard_error
 
-    def note(self, sentences: Sequence[str]) -> None:
-        """Say something in the result of each image (N,), and nothing where it is empty."""
-        told = self.reports.get("notes", [()] * len(sentences))
-        self.reports["notes"] = [(*t, *([s] if s else [])) for t, s in zip(told, sentences, strict=True)]
+    def note(self, text: str | Sequence[str]) -> None:
+        """Say something that the reader of the result should know; of a list each image gets its text, if not empty."""
+        self.reports.setdefault("notes", []).append(text)
+
+    def refuse(self, row: int, text: str) -> None:
+        """Say why there is no answer for one image of the batch; the others keep theirs."""
+        self.reports.setdefault("refused", {})[row] = RefusedError(text)
 
     def for_target(self, goal: Goal) -> Recording:
         """Return a view of the same pass for another target."""

@@ -58,7 +58,7 @@ def explanation_of(
         provenance=_provenance(plan, sample),
     )
     notes = (_HIDDEN,) if view.shared.forward.hidden_head and plan.options.output == "logit" else ()
-    own = view.reports.get("notes", [()] * len(view.x))[row]
+    own = tuple(t for n in view.reports.get("notes", ()) if (t := n if isinstance(n, str) else n[row]))
     agreement = tuple(str(a) for a in (view.reports.get("agreement"),) if a is not None)
     said = (*notes, *own, *_notes(found, told=bool(own))) if plan.check else own
     return replace(found, notes=(*agreement, *said))
