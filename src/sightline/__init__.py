@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from sightline.concept.craft import concepts
     from sightline.concept.results import Concepts, Tcav
     from sightline.concept.tcav import tcav
+    from sightline.counterfactuals import Counterfactual, counterfactual
     from sightline.engine import explain, predict
     from sightline.errors import RefusedError, SightlineError
     from sightline.explanation import Explanation
     from sightline.geometry import Preprocessing
     from sightline.labels import Labels
+    from sightline.maximized import Maximized, maximize
     from sightline.methods import find_method, method
     from sightline.models.load import load
     from sightline.models.model import Model
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Concepts",
+    "Counterfactual",
     "Explanation",
     "Labels",
+    "Maximized",
     "Model",
     "Preprocessing",
     "Recording",
@@ -39,9 +43,11 @@ __all__ = [
     "Tcav",
     "compare",
     "concepts",
+    "counterfactual",
     "explain",
     "find_method",
     "load",
+    "maximize",
     "method",
     "predict",
     "targets",
@@ -50,8 +56,10 @@ __all__ = [
 
 _HOMES = {
     "Concepts": "sightline.concept.results",
+    "Counterfactual": "sightline.counterfactuals",
     "Explanation": "sightline.explanation",
     "Labels": "sightline.labels",
+    "Maximized": "sightline.maximized",
     "Model": "sightline.models.model",
     "Preprocessing": "sightline.geometry",
     "Recording": "sightline.recording",
@@ -60,9 +68,11 @@ _HOMES = {
     "Tcav": "sightline.concept.results",
     "compare": "sightline.render.compare",
     "concepts": "sightline.concept.craft",
+    "counterfactual": "sightline.counterfactuals",
     "explain": "sightline.engine",
     "find_method": "sightline.methods",
     "load": "sightline.models.load",
+    "maximize": "sightline.maximized",
     "method": "sightline.methods",
     "predict": "sightline.engine",
     "tcav": "sightline.concept.tcav",

@@ -281,8 +281,6 @@ def _column(
         with _named(method):
             attribution = _attribution(plan, view, method)
         _refuse_nan(attribution, method)
-    except ParameterError as error:
-        raise ParameterError(str(error) if method.name in str(error) else f"{method.name}: {error}") from None
     except (RefusedError, ModelError, LayerError) as error:
         if isinstance(error, LayerError) and plan.layers:
             raise  # the call names a layer that no image can make right
