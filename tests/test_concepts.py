@@ -119,7 +119,7 @@ def test_a_score_that_only_rounding_varies_has_no_index():
 
 
 def test_planted_concepts_are_found_with_their_importance_and_effect():
-    x, w = planted()
+    x, _ = planted()
     found = found_in(x, samples=1024)
     directions = torch.from_numpy(np.stack([c.direction for c in found.concepts])).double()
     match = (directions @ w.T).argmax(1)
@@ -135,19 +135,22 @@ def test_planted_concepts_are_found_with_their_importance_and_effect():
 
 
 def test_the_best_crops_are_the_ones_that_hold_most_and_each_of_another_image():
-    x, w = planted()
+    x, _ = planted()
     found = found_in(x, examples=4)
     for c in found.concepts:
         numbers = [crop.number for crop in c.crops]
         assert len(set(numbers)) == len(numbers) == 4
-        held = [x[(n, slice(None), *(slice(*ends) for ends in crop.place))] for n, crop in zip(numbers, c.crops)]
+        held = [
+            x[(n, slice(None), *(slice(*ends) for ends in crop.place))]
+            for n, crop in zip(numbers, c.crops, strict=True)
+        ]
         along = [float(torch.from_numpy(c.direction).double() @ h.mean((1, 2))) for h in held]
         assert along == sorted(along, reverse=True)
         assert np.allclose(along, [crop.strength for crop in c.crops], atol=0.01)
 
 
 def test_maps_say_where_each_concept_is():
-    x, w = planted(12)
+    x, _ = planted(12)
     found = found_in(x)
     directions = torch.from_numpy(np.stack([c.direction for c in found.concepts])).double()
     for image, values in zip(x, found.maps(sightline.load(Planted()), x), strict=True):

@@ -95,11 +95,9 @@ def shape_of(spec: Method, model: sightline.Model, x: Tensor) -> tuple[int, ...]
     if spec.name == "refine_cam":  # at the finest of several resolutions
         return tuple(x.shape[2:])
     channels = {"channels_first": 1}.get(default.layout.kind, -1)
-    return ((default.shape[channels],) if "reduction" in spec.parameters else ()) + default.spatial
-    return (CHANNELS[spec.name] or default.shape[channels], *default.spatial) if spec.name in CHANNELS else default.spatial
-    if spec.name in CHANNELS:
-        return (CHANNELS[spec.name] or default.shape[channels], *default.spatial)
-    return default.spatial
+    if "reduction" not in spec.parameters:
+        return default.spatial
+    return (CHANNELS.get(spec.name) or default.shape[channels], *default.spatial)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -173,11 +173,11 @@ def test_keras_layers_are_seen_as_their_operations(first):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 def test_what_hides_its_operations_is_refused():
     net, x = make("conv")
-    with pytest.raises(RefusedError, match="full_grad: TorchScript.*use integrated_gradients"):
+    with pytest.raises(RefusedError, match=r"full_grad: TorchScript.*use integrated_gradients"):
         explain(torch.jit.trace(net, x), x)
-    with pytest.raises(RefusedError, match="full_grad: .*checkpointing"):
+    with pytest.raises(RefusedError, match=r"full_grad: .*checkpointing"):
         explain(*settle(drawn(CheckpointNet), 1, 3, 16, 16))
-    with pytest.raises(RefusedError, match="full_grad: .*does not depend on the input"):
+    with pytest.raises(RefusedError, match=r"full_grad: .*does not depend on the input"):
         explain(*settle(drawn(NoGradTrunkNet), 1, 3, 16, 16))
 
 
@@ -194,7 +194,7 @@ class SequenceFirst(nn.Module):
 
 def test_a_bias_that_cannot_be_given_to_an_image_is_refused():
     net, x = settle(drawn(SequenceFirst), 2, 2, 9)
-    with pytest.raises(RefusedError, match="full_grad: .*not the batch of 2.*one image at a time"):
+    with pytest.raises(RefusedError, match=r"full_grad: .*not the batch of 2.*one image at a time"):
         explain(net, x)
     assert all(e.completeness.gap < 1e-5 for e in explain(net, x, batch_size=1))
 

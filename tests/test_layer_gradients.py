@@ -106,11 +106,11 @@ def test_internal_influence_of_one_point_at_the_image_is_the_gradient():
 @pytest.mark.parametrize("method", ["conductance", "internal_influence", "layer_gradient_x_activation"])
 def test_layers_that_are_not_there_or_have_no_gradient_are_refused(method):
     model, x = make("conv")
-    with pytest.raises(LayerError, match="there is no layer 'features.55'.*Did you mean"):
+    with pytest.raises(LayerError, match=r"there is no layer 'features.55'.*Did you mean"):
         sightline.explain(model, x, method, 1, layer="features.55")
     with pytest.raises(LayerError, match="no spatial extent"):
         sightline.explain(model, x, method, 1, layer="head")
-    with pytest.raises((LayerError, RefusedError), match="use a method that reads|only scores|no layer"):
+    with pytest.raises((LayerError, RefusedError), match=r"use a method that reads|only scores|no layer"):
         sightline.explain(sightline.load(lambda batch: batch.detach().mean((2, 3))), x, method, 1)
 
 

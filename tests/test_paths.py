@@ -279,7 +279,7 @@ def test_regions_that_speak_against_the_target_are_cut_off_unless_asked_for():
 @pytest.mark.parametrize("net", ["signal", "volume"])
 def test_xrai_wants_pictures(net):
     model, x = make(net)
-    with pytest.raises(RefusedError, match="xrai needs images .*use integrated_gradients, or feature_ablation"):
+    with pytest.raises(RefusedError, match=r"xrai needs images .*use integrated_gradients, or feature_ablation"):
         explain(model, x, "xrai")
 
 

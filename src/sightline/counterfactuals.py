@@ -124,7 +124,9 @@ class Counterfactual:
         return file
 
     def __repr__(self) -> str:
-        return f"<Counterfactual {self.source.label!r} to {self.target.label!r}: {len(self.swaps)} swaps at {self.layer}>"
+        return (
+            f"<Counterfactual {self.source.label!r} to {self.target.label!r}: {len(self.swaps)} swaps at {self.layer}>"
+        )
 
 
 def _box(cell: Cell, grid: tuple[int, ...], geometry: Geometry) -> Box:
@@ -168,9 +170,7 @@ def counterfactual(
         return _found(plan, _Pair(here, there, sample, other_sample), most, pairs)
 
 
-def _plan(
-    model: Any, target: Target, layer: Any, output: Output, seed: int, chunk: int | None, tick: Any
-) -> Plan:
+def _plan(model: Any, target: Target, layer: Any, output: Output, seed: int, chunk: int | None, tick: Any) -> Plan:
     loaded = model if isinstance(model, Model) else load(model)
     plan = make_plan(
         loaded,
@@ -217,7 +217,7 @@ def _refuse_other_shape(sample: Sample, other: Sample) -> None:
 
 def _opened(plan: Plan, sample: Sample, target: Target) -> Recording:
     x = sample.x.repeat(plan.model.batch or 1, *[1] * sample.x.ndim)
-    (layer,) = plan.layers_for(x)
+    (layer,) = plan.layers_for(plan.methods[0], x)
     rec = record(plan.model, x, replace(plan.options, layers=(layer,), from_input=False), target)
     return rec.for_layer(layer)
 
@@ -225,7 +225,9 @@ def _opened(plan: Plan, sample: Sample, target: Target) -> Recording:
 def _class_of(there: Recording) -> int:
     """Return the class that the other image stands for, a number."""
     if there.goal.classes is None:
-        raise TargetError(f"counterfactual: {there.goal.names[0].label} is no class; give a class that a model can say.")
+        raise TargetError(
+            f"counterfactual: {there.goal.names[0].label} is no class; give a class that a model can say."
+        )
     return int(there.goal.classes[0])
 
 

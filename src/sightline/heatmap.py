@@ -70,7 +70,8 @@ def low_passed(values: Tensor, share: float) -> Tensor:
     for dim in dims:
         kept = torch.fft.fftfreq(values.shape[dim], device=values.device).abs() <= 0.5 * share
         spectrum = spectrum * kept.reshape([-1 if d == dim else 1 for d in range(values.ndim)])
-    return torch.fft.ifftn(spectrum, dim=dims).real.to(values)
+    filtered: Tensor = torch.fft.ifftn(spectrum, dim=dims).real.to(values)
+    return filtered
 
 
 def fuse_maps(maps: Sequence[Tensor], how: str) -> Tensor:

@@ -123,7 +123,9 @@ def maximize(
     blank = torch.zeros(shape, device=loaded.device, dtype=loaded.dtype)
     with record(loaded, blank, Options(output=output, seed=seed, tick=tick), target) as rec:
         found, scores = _climbed(rec, parametrization, steps, rate, decay, transforms)
-    notes = ("the score did not rise: the gradient may be zero here; try another seed",) if scores[-1] <= scores[0] else ()
+    notes = (
+        ("the score did not rise: the gradient may be zero here; try another seed",) if scores[-1] <= scores[0] else ()
+    )
     about = {"steps": steps, "size": list(shape[2:]), "parametrization": parametrization, "rate": rate, "decay": decay}
     about |= {"transforms": transforms, "output": output, "seed": seed}
     picture = restore(found, loaded.preprocessing)

@@ -16,7 +16,17 @@ from sightline.heatmap import resize
 from sightline.points import Baseline, baseline_of, gaussian_blur
 from sightline.recording import Recording
 
-__all__ = ["Pose", "ascended", "coarse_grid", "covers", "ends_of", "enlarged", "max_convolved", "scale_of", "seen_through"]
+__all__ = [
+    "Pose",
+    "ascended",
+    "coarse_grid",
+    "covers",
+    "ends_of",
+    "enlarged",
+    "max_convolved",
+    "scale_of",
+    "seen_through",
+]
 
 Pose: TypeAlias = Callable[[Tensor, int], tuple[Sequence[tuple[float, Tensor]], Tensor]]
 

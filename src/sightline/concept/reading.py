@@ -68,7 +68,7 @@ class Study:
         for batch in _of_one_shape(images, self.batch):
             rows = batch + [batch[-1]] * ((self.model.batch or 0) - len(batch))
             with record(self.model, torch.stack(rows), options, self.target) as rec:
-                yield replace(rec, layer=self.layer or None), len(batch)
+                yield rec.for_layer(self.layer or None), len(batch)
             if self.options.tick is not None:
                 self.options.tick(len(batch))
 

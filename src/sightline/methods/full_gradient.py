@@ -44,7 +44,7 @@ def full_grad(rec: Recording) -> Tensor:
 
 
 def _shown(share: Tensor, rec: Recording) -> Tensor:
-    """Return ψ (N, *S): magnitudes brought to [0, 1] over the whole layer, summed over channels, at the input's size."""
+    """Return ψ (N, *S): magnitudes brought to 0 to 1 over the layer, summed over channels, at the input's size."""
     size = share.abs().flatten(1)
     low, high = size.amin(1, keepdim=True), size.amax(1, keepdim=True)
     scaled = (size - low) / torch.where(high > low, high - low, torch.ones_like(high))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sightline.inpainting import inpaint
 from sightline.masks import Place, Segments, random_masks, segments_of, windows
-from sightline.methods.gradient import _of_rows
+from sightline.methods.gradient import of_rows
 from sightline.methods.registry import Range, method
 from sightline.points import Baseline, baseline_of
 from sightline.recording import Recording
@@ -39,7 +39,7 @@ def covering(rec: Recording, fill: Fill) -> Cover:
 
 def fill_of(rec: Recording, fill: Baseline) -> Tensor:
     """Return what takes the place of what is covered, whatever that is: (N, C, *S)."""
-    return baseline_of(_of_rows(fill, rec), rec.x, rec.model.preprocessing, rec.seed)
+    return baseline_of(of_rows(fill, rec), rec.x, rec.model.preprocessing, rec.seed)
 
 
 def nothing_of(rec: Recording) -> Tensor:
