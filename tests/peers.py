@@ -56,6 +56,15 @@ def random_cam(names: Names) -> Any:
     return unit(enlarged(weighted(torch.as_tensor(np.random.uniform(-1, 1, len(a))), a)))
 
 
+def channelwise_full_grad(names: Names) -> Any:
+    net, x, c = (names[n] for n in ("model", "x", "c"))
+    shares = [(x * torch.tensor(sightline.explain(net, x, "gradient", c)[0].attribution))[0].detach()]
+    for conv in (net.features[0], net.features[3]):
+        shares.append(conv.bias.detach()[:, None, None] * layer_and_gradient(net, conv, x, c)[1])
+    channels = [channel.abs() for share in shares for channel in share]
+    return unit(sum(enlarged(torch.as_tensor(unit(channel))).numpy() for channel in channels))
+
+
 def augmented(names: Names) -> Any:
     maps = []
     for turn in (False, True):
@@ -225,6 +234,7 @@ def convolved(layer: Any, x: Tensor) -> Tensor:
 LINEAR = "(net, model_modifier=ReplaceToLinear())(CategoricalScore(c), images, "
 FORMULAS: dict[str, Callable[[Names], Any]] = {
     "pgc.RandomCAM(model, [layer])": random_cam,
+    "pgc.FullGrad(": channelwise_full_grad,
     "pgc.GradCAM(model, [layer])(x, wanted, aug_smooth=True)": augmented,
     "pgc.GradCAM(model, [layer, model.features[1]])": two_layers,
     "pgc.AblationCAM(model, [layer])(x, [ClassifierOutputTarget(1)])": signed_ablation,
