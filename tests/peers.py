@@ -88,6 +88,63 @@ def signed_ablation(names: Names) -> Any:
     return unit(enlarged(torch.tensor(-found.attribution).clamp(min=0)))
 
 
+def counted_positions(names: Names) -> Any:
+    a = names["model"].features(names["x"])[0].detach()
+    strong = a > a.mean((1, 2), keepdim=True) + 2 * a.std((1, 2), correction=0, keepdim=True)
+    return unit(enlarged(weighted(strong.float().mean((1, 2)), a)))
+
+
+def nearest(scores: Tensor, c: int) -> list[int]:
+    return (scores - scores[c]).abs().argsort()[1:4].tolist()
+
+
+def finer(names: Names, shares: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
+    """Return Grad-CAM of the class less 0.6 of the three nearest classes, each counted by its share."""
+    net, layer, x, c = (names[n] for n in ("model", "layer", "x", "c"))
+    scores = net(x)[0].detach()
+    others = nearest(scores, c)
+    a, g = layer_and_gradient(net, layer, x, c)
+    for share, other in zip(shares(scores, others), others, strict=True):
+        g = g - share * layer_and_gradient(net, layer, x, other)[1]
+    return weighted(g.mean((1, 2)), a)
+
+
+def probable_finer(names: Names) -> Any:
+    """Count each by its probability; the shares are differentiated too, as that library does."""
+
+    def shares(scores: Tensor, others: list[int]) -> Tensor:
+        leaf = scores.clone().requires_grad_()
+        odds = leaf.softmax(0)[others]
+        own = (odds * (leaf[names["c"]] - 0.6 * leaf[others])).sum() / (odds.sum() + 1e-9)
+        (slope,) = torch.autograd.grad(own, leaf)
+        assert abs(float(slope[names["c"]]) - 1) < 1e-4
+        return -slope[others]
+
+    return unit(enlarged(finer(names, shares)))
+
+
+def averaged_finer(names: Names) -> Any:
+    return finer(names, lambda scores, others: torch.full((3,), 0.2))
+
+
+def refined(names: Names) -> Any:
+    layers = (names["model"].features[1], names["layer"])
+    found = [undivided_plus_plus({**names, "layer": layer}) for layer in layers]
+    return unit(np.prod([enlarged(torch.as_tensor(unit(cam))).numpy() for cam in found], axis=0))
+
+
+def mean_token_legrad(names: Names) -> Any:
+    """Let the model read the mean of all tokens where it reads the class token."""
+    vit = names["vit"]
+    from torchcam.methods import LeGrad
+
+    def project(tokens: Tensor) -> Tensor:
+        return vit.heads(vit.encoder.ln(tokens.mean(1)))
+
+    with LeGrad(vit, list(vit.encoder.layers), score_projection=project) as extractor:
+        return extractor(names["c"], vit(names["x"].requires_grad_()), normalized=False)[0]
+
+
 def undivided_plus_plus(names: Names) -> Any:
     a, g = layer_and_gradient(names["model"], names["layer"], names["x"], names["c"])
     return weighted((g**2 * g.clamp(min=0)).sum((1, 2)), a)
@@ -238,6 +295,11 @@ FORMULAS: dict[str, Callable[[Names], Any]] = {
     "pgc.GradCAM(model, [layer])(x, wanted, aug_smooth=True)": augmented,
     "pgc.GradCAM(model, [layer, model.features[1]])": two_layers,
     "pgc.AblationCAM(model, [layer])(x, [ClassifierOutputTarget(1)])": signed_ablation,
+    "pgc.FEM(": counted_positions,
+    "pgc.FinerCAM(model, [layer])(x, None, alpha=0.6, target_idx=c)": probable_finer,
+    'theirs(methods.FinerCAM(model, "features"), norm': averaged_finer,
+    "theirs(methods.RefineCAM(": refined,
+    "theirs(methods.LeGrad(vit, list(vit.encoder.layers)), norm": mean_token_legrad,
     "theirs(methods.GradCAMpp(": undivided_plus_plus,
     "theirs(methods.SmoothGradCAMpp(": smooth_plus_plus,
     "theirs(methods.SSCAM(": ss_cam,
