@@ -119,7 +119,7 @@ def test_a_score_that_only_rounding_varies_has_no_index():
 
 
 def test_planted_concepts_are_found_with_their_importance_and_effect():
-    x, _ = planted()
+    x, w = planted()
     found = found_in(x, samples=1024)
     directions = torch.from_numpy(np.stack([c.direction for c in found.concepts])).double()
     match = (directions @ w.T).argmax(1)
@@ -140,10 +140,7 @@ def test_the_best_crops_are_the_ones_that_hold_most_and_each_of_another_image():
     for c in found.concepts:
         numbers = [crop.number for crop in c.crops]
         assert len(set(numbers)) == len(numbers) == 4
-        held = [
-            x[(n, slice(None), *(slice(*ends) for ends in crop.place))]
-            for n, crop in zip(numbers, c.crops, strict=True)
-        ]
+        held = [x[(crop.number, slice(None), *(slice(*ends) for ends in crop.place))] for crop in c.crops]
         along = [float(torch.from_numpy(c.direction).double() @ h.mean((1, 2))) for h in held]
         assert along == sorted(along, reverse=True)
         assert np.allclose(along, [crop.strength for crop in c.crops], atol=0.01)
@@ -286,6 +283,13 @@ def test_top1_is_what_most_images_are_said_to_be_and_others_are_counted():
     other = found_in(x, target=1)
     assert other.hits == 0
     assert any("calls only 0 of 12" in note for note in other.notes)
+
+
+def test_an_image_that_came_twice_counts_once_but_has_a_map_each_time():
+    x, _ = planted()
+    found = found_in(torch.cat((x, x)))
+    assert (found.images, found.hits) == (12, 12)
+    assert len(found.maps(sightline.load(Planted()), torch.cat((x, x)))) == 24
 
 
 def test_few_images_are_said_to_be_few():

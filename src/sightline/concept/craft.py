@@ -291,7 +291,7 @@ def concept_maps(found: Concepts, model: Model | nn.Module | str, images: Any) -
     """Return where each concept lies in each image: (concepts, *S) on its pixels, NaN where it was not seen."""
     options: Mapping[str, Any] = found.provenance
     asked = Asked(found.layer, output=options["output"], precision=options["precision"])
-    study = begun(model, images, "top1", asked)
+    study = begun(model, images, "top1", asked, each_once=False)
     w = torch.from_numpy(np.stack([c.direction for c in found.concepts])).double()
     rectify = bool(found.parameters["rectify"])
     spread = chain.from_iterable(

@@ -92,8 +92,10 @@ class Study:
         }
 
 
-def begun(model: Model | nn.Module | str, images: Any, target: Target, asked: Asked) -> Study:
-    """Check what was asked for, read the images and settle the target; the layer is "" unless it was named.
+def begun(
+    model: Model | nn.Module | str, images: Any, target: Target, asked: Asked, *, each_once: bool = True
+) -> Study:
+    """Check what was asked for, read the images, each once, and settle the target; the layer is "" unless named.
 
     Raises what `explain` raises, and ImageError where no image is left.
     """
@@ -117,7 +119,8 @@ def begun(model: Model | nn.Module | str, images: Any, target: Target, asked: As
         raise ParameterError(f"several {several} came; concepts are of one target at one layer: give one.")
     size = max(1, min(whole("batch_size", asked.batch_size, 1), plan.model.batch or asked.batch_size))
     study = Study(plan.model, [], plan.targets[0], plan.options, size, asked.on_failure or _raise)
-    study = replace(study, images=study.read(images))
+    found = study.read(images)
+    study = replace(study, images=distinct(found) if each_once else found)
     if not study.images:
         raise ImageError("none of the images can be read; give images of the class that is to be understood.")
     return replace(_settled(study), layer=next(iter(plan.layers), ""))

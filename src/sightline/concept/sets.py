@@ -14,7 +14,7 @@ from sightline.concept.reading import Study, distinct
 from sightline.errors import InputError, ParameterError
 from sightline.samples import Sample
 
-__all__ = ["FEWEST", "FEWEST_RANDOM", "ImageSets", "Sets", "class_images", "read_sets"]
+__all__ = ["FEWEST", "FEWEST_RANDOM", "ImageSets", "Sets", "read_sets"]
 
 FEWEST, FEWEST_RANDOM = 10, 20
 
@@ -52,16 +52,12 @@ class ImageSets:
         return Sets({name: activations(images) for name, images in self.concepts.items()}, random)
 
 
-def class_images(study: Study) -> list[Sample]:
-    """Return the class's images, each once; raise InputError where they are too few."""
-    return _enough(distinct(study.images), "the class", FEWEST)
-
-
 def read_sets(study: Study, concepts: Any, random: Any) -> ImageSets:
     """Read the images of concepts and the random ones; what is in two sets stays in the first only.
 
     Raises ParameterError where there is nothing to tell a concept from, InputError for sets that are too small.
     """
+    _enough(study.images, "the class", FEWEST)
     if not isinstance(concepts, Mapping) or not concepts:
         raise ParameterError("concepts: wanted names with folders or images, as {'stripes': 'folder/of/stripes'}.")
     if random is None and len(concepts) < 2:
@@ -98,13 +94,12 @@ def _apart(read: Mapping[str, list[Sample]]) -> tuple[dict[str, list[Sample]], i
     return kept, sum(map(len, read.values())) - sum(map(len, kept.values()))
 
 
-def _enough(images: list[Sample], of: str, fewest: int) -> list[Sample]:
+def _enough(images: list[Sample], of: str, fewest: int) -> None:
     if len(images) < fewest:
         raise InputError(
             f"{len(images)} different images of {of} came; wanted at least {fewest}, better 30 or more: with fewer a "
             "direction is mostly chance."
         )
-    return images
 
 
 def _told(left_out: int) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sightline.concept.cav import Fitted, Floats, chance_of, difference_p, drawn, fitted, halves
 from sightline.concept.reading import Asked, Study, begun, whole
 from sightline.concept.results import Cav, Tcav
-from sightline.concept.sets import Sets, class_images, read_sets
+from sightline.concept.sets import Sets, read_sets
 from sightline.errors import ParameterError
 from sightline.forward import Precision
 from sightline.models.layers import Layer
@@ -65,7 +65,6 @@ def tcav(
     if positions not in get_args(Positions):
         raise ParameterError(f"positions={positions!r}: wanted mean or flat.")
     study = begun(model, images, target, Asked(layer, output, precision, seed, batch_size, on_failure, tick))
-    study = replace(study, images=class_images(study))
     sets = read_sets(study, concepts, random)
     study = study if study.layer else replace(study, layer=_usual_layer(study))
     gradients = _gradients(study, study.images, positions)

@@ -188,11 +188,10 @@ def _z_box(layer: Linear, weight: Tensor, x: Tensor, relevance: Tensor, box: Any
 
 def _bounds(x: Tensor, box: tuple[tuple[float, ...], tuple[float, ...]] | None) -> tuple[Tensor, Tensor]:
     """Return the least and greatest value each input can have, widened where the image itself lies outside."""
-    flat = x.flatten(1)
-    shape = (-1, *[1] * (x.ndim - 1))
-    low, high = flat.amin(1).reshape(shape), flat.amax(1).reshape(shape)
+    per_channel = box is not None and x.ndim > 2 and len(box[0]) == x.shape[1]
+    dims = tuple(range(2 if per_channel else 1, x.ndim))
+    low, high = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
     if box is not None:
-        per_channel = x.ndim > 2 and len(box[0]) == x.shape[1]
         lows, highs = (torch.tensor(b).to(x) for b in box)
         channels = (1, -1, *[1] * (x.ndim - 2))
         low = torch.minimum(low, lows.reshape(channels) if per_channel else lows.min())
