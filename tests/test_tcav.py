@@ -214,6 +214,9 @@ def test_an_image_in_two_sets_is_learnt_from_in_one() -> None:
     found = run({"red": SETS["red"]}, random=torch.cat((SETS["red"][:5], RANDOM, RANDOM[:3])))
     assert found.parameters["random"] == 60
     assert any("left out: 8 images" in note for note in found.notes)
+    both = {"red": SETS["red"], "also red": torch.cat((SETS["red"][:30], images(10, 9, (0.8, 0, 0))))}
+    assert [c.images for c in run(both).concepts] == [40, 40]
+    assert [c.images for c in run(both, random=None).concepts] == [40, 10]
     own = run({"red": torch.cat((SETS["red"], CLASS[:4]))})
     assert any("4 images of 'red' are among the class's own" in note for note in own.notes)
 

@@ -53,7 +53,7 @@ class ImageSets:
 
 
 def read_sets(study: Study, concepts: Any, random: Any) -> ImageSets:
-    """Read the images of concepts and the random ones; what is in two sets stays in the first only.
+    """Read the images of concepts and the random ones; none is both a concept's and what it is told from.
 
     Raises ParameterError where there is nothing to tell a concept from, InputError for sets that are too small.
     """
@@ -88,9 +88,11 @@ def _all(study: Study, random: Any) -> list[Sample]:
 
 
 def _apart(read: Mapping[str, list[Sample]]) -> tuple[dict[str, list[Sample]], int]:
+    """Take out what would be learnt from on both sides; with random images two concepts may share a picture."""
     kept: dict[str, list[Sample]] = {}
     for name, images in read.items():
-        kept[name] = distinct(images, [s for before in kept.values() for s in before])
+        shared = _RANDOM in read and name != _RANDOM
+        kept[name] = distinct(images, [] if shared else [s for before in kept.values() for s in before])
     return kept, sum(map(len, read.values())) - sum(map(len, kept.values()))
 
 
@@ -103,7 +105,7 @@ def _enough(images: list[Sample], of: str, fewest: int) -> None:
 
 
 def _told(left_out: int) -> list[str]:
-    return [f"left out: {left_out} images of concepts or random ones that came twice"] if left_out else []
+    return [f"left out: {left_out} images that came twice, or on both sides"] if left_out else []
 
 
 def _own(study: Study, sets: Mapping[str, list[Sample]]) -> list[str]:
