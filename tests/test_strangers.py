@@ -93,8 +93,9 @@ def test_lrp_is_zennits(case, composite):
 
 def test_lrp_between_black_and_white_is_zennits(case):
     net, x = case
-    how = sightline.Preprocessing(resize=None, crop=None, mean=(0.5,) * 3, std=(0.25,) * 3)
-    low, high = torch.full_like(x, -2), torch.full_like(x, 2)
+    how = sightline.Preprocessing(resize=None, crop=None, mean=(0.5, 0.4, 0.6), std=(0.2, 0.25, 0.3))
+    mean, std = (torch.tensor(v).to(x).reshape(1, 3, 1, 1) for v in (how.mean, how.std))
+    low, high = ((level - mean) / std * torch.ones_like(x) for level in (0, 1))
     x = torch.minimum(torch.maximum(x, low), high)
     wanted = zennits(net, x, "epsilon_gamma_box", low=low, high=high)
     found = mine(sightline.load(net, preprocessing=how), x, composite="epsilon_gamma_box")
