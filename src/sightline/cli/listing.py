@@ -42,12 +42,14 @@ def _method(m: Any) -> dict[str, Any]:
         "summary": m.summary,
         "reads": list(m.reads),
         "attribution": "layer" if m.at == "layer" else "input",
-        "parameters": {
-            p.name: {"default": p.default, "choices": list(p.choices) or None, "low": p.low, "high": p.high}
-            for p in m.parameters.values()
-        },
+        "parameters": {p.name: _parameter(p) for p in m.parameters.values()},
         "cite": m.cite,
     }
+
+
+def _parameter(p: Any) -> dict[str, Any]:
+    choices = list(p.choices) or None
+    return {"default": p.default, "choices": choices, "colours": p.colours, "low": p.low, "high": p.high}
 
 
 def _print_methods(listed: list[dict[str, Any]]) -> None:

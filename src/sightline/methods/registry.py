@@ -55,9 +55,14 @@ class Parameter:
     high: float | None = None
 
     @property
+    def colours(self) -> bool:
+        """Whether a colour will do too."""
+        return Colour in self.types
+
+    @property
     def values(self) -> str:
         """The choices and what else will do, as text."""
-        colour = ("a colour (a name, #rrggbb or r,g,b)",) if Colour in self.types else ()
+        colour = ("a colour (a name, #rrggbb or r,g,b)",) if self.colours else ()
         return ", ".join((*self.choices, *colour)) + (" or an array" if Tensor in self.types else "")
 
 
@@ -306,7 +311,7 @@ def _converted(value: Any, parameter: Parameter) -> Any:
     if parameter.choices:
         folded = {c.replace("-", "_").casefold(): c for c in parameter.choices}
         chosen = folded.get(str(value).replace("-", "_").casefold())
-        return Colour.read(value) if chosen is None and Colour in parameter.types else chosen
+        return Colour.read(value) if chosen is None and parameter.colours else chosen
     if bool in parameter.types:
         return _as_bool(value)
     if isinstance(value, bool):
