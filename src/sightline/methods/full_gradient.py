@@ -30,11 +30,7 @@ def full_grad(rec: Recording) -> Tensor:
     share = rec.x * found.multiplier
     shown, total = _shown(share, rec), _per_image(share, rec)
     for gradient, intercept in found.parts:
-        share = (
-            (gradient * intercept.constant).float()
-            if gradient.dtype != torch.float64
-            else gradient * intercept.constant
-        )
+        share = gradient * intercept.constant
         total = total + _per_image(share, rec)
         layout = find_layout(tuple(share.shape), tuple(rec.x.shape[2:]), channels_last=intercept.channels_last)
         if intercept.is_bias and layout is not None and layout.positions > 1 and len(share) == len(rec.x):
@@ -44,8 +40,8 @@ def full_grad(rec: Recording) -> Tensor:
 
 
 def _shown(share: Tensor, rec: Recording) -> Tensor:
-    """Return ψ (N, *S): magnitudes brought to 0 to 1 over the layer, summed over channels, at the input's size."""
-    size = share.abs().flatten(1)
+    """Return ψ (N, *S): magnitudes brought to [0, 1] over the whole layer, summed over channels, then resized."""
+    size = _wide(share).abs().flatten(1)
     low, high = size.amin(1, keepdim=True), size.amax(1, keepdim=True)
     scaled = (size - low) / torch.where(high > low, high - low, torch.ones_like(high))
     return resize(scaled.reshape(share.shape).sum(1), rec.x.shape[2:])
@@ -58,4 +54,8 @@ def _per_image(share: Tensor, rec: Recording) -> Tensor:
             f"full_grad: a bias is added to a tensor {tuple(share.shape)} whose first dimension is not the batch of "
             f"{len(rec.x)}, so it cannot be told whose it is; explain one image at a time, or use integrated_gradients."
         )
-    return share.reshape(len(rec.x), -1).sum(1)
+    return _wide(share).reshape(len(rec.x), -1).sum(1)
+
+
+def _wide(share: Tensor) -> Tensor:
+    return share if share.dtype == torch.float64 else share.float()
