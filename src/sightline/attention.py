@@ -92,19 +92,19 @@ def find_attention(root: Node | None, rows: int, size: Sequence[int]) -> list[At
 
 def _placed(node: Node, weights: Tensor, nodes: Sequence[Node], rows: int, size: Sequence[int]) -> Attention:
     found = _value_of(node, nodes)
-    slots = None if found is None else slots_of(*found, len(weights), size)
+    slots = None if found is None else slots_of(*found, len(weights), size, weights.device)
     if slots is None or len(slots) != rows:
         raise RefusedError(
             "this model's attention stays within windows, and where they lie on the image could not be followed; use "
             "grad_cam."
         )
-    return Attention(node, weights, slots.to(weights.device))
+    return Attention(node, weights, slots)
 
 
 def _unpacked(node: Node, weights: Tensor, nodes: Sequence[Node], rows: int) -> Tensor:
     """Tell heads that lie side by side with the images, as `nn.MultiheadAttention` has them, from windows."""
     found = _value_of(node, nodes) if len(weights) > rows else None
-    heads = None if found is None else heads_of(*found)
+    heads = None if found is None else heads_of(*found, weights.device)
     return weights.unsqueeze(1) if heads is None else weights.unflatten(0, (-1, heads))
 
 

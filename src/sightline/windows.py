@@ -61,10 +61,10 @@ def _leads_to(node: Node | None, wanted: Node) -> bool:
     return node is wanted
 
 
-def heads_of(value: Edge, shape: tuple[int, ...]) -> int | None:
+def heads_of(value: Edge, shape: tuple[int, ...], device: torch.device) -> int | None:
     """Return how many heads lie side by side among the values (heads · windows, t, d), heads last, or None."""
     windows, tokens = math.prod(shape[:-2]), shape[-2]
-    numbers = torch.arange(windows, dtype=torch.float64).reshape(windows, 1, 1) + 1
+    numbers = torch.arange(1, windows + 1, dtype=torch.float64, device=device).reshape(windows, 1, 1)
     rows = _carried(value, numbers.expand(windows, tokens, shape[-1]).reshape(shape))[1]
     rows = rows.reshape(-1, rows.shape[-1])
     rows = rows[rows.any(1)]
@@ -75,13 +75,16 @@ def heads_of(value: Edge, shape: tuple[int, ...]) -> int | None:
     return heads if alike and windows % heads == 0 else None
 
 
-def slots_of(value: Edge, shape: tuple[int, ...], windows: int, size: Sequence[int]) -> Tensor | None:
+def slots_of(
+    value: Edge, shape: tuple[int, ...], windows: int, size: Sequence[int], device: torch.device
+) -> Tensor | None:
     """Return, for each position (N, *S) of a block's input, its place in the values (windows, heads, t, d), from 0.
 
     ``size`` is that of the model's input. None where the way back mixes positions, or is not known.
     """
     tokens = shape[-2]
-    numbers = torch.arange(1, windows * tokens + 1, dtype=torch.float64).reshape(windows, 1, tokens, 1)
+    numbers = torch.arange(1, windows * tokens + 1, dtype=torch.float64, device=device)
+    numbers = numbers.reshape(windows, 1, tokens, 1)
     heads = math.prod(shape[:-2]) // windows
     node, rows = _carried(value, numbers.expand(windows, heads, tokens, shape[-1]).reshape(shape))
     found = _before_linear(node, rows)

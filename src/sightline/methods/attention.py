@@ -116,6 +116,7 @@ def _lowered(shares: Tensor, upper: Attention, lower: Attention) -> Tensor:
 def attention(rec: Recording, block: int = -1, heads: Heads = "mean", head: Annotated[int, Range(-1)] = -1) -> Tensor:
     """What the class token attends to in one block: its row of softmax(q k^T / sqrt d); no class enters.
 
+    Without a class token it is the mean over all tokens; within windows, how much each is attended to in its own.
     ``block`` counts from 0, or from the end below 0. ``head`` takes one head, -1 fuses them by ``heads``.
     """
     found = rec.memo(attentions)
@@ -138,7 +139,8 @@ def attention(rec: Recording, block: int = -1, heads: Heads = "mean", head: Anno
 def attention_rollout(rec: Recording, heads: Heads = "mean", discard: Share = 0.0) -> Tensor:
     """Attention multiplied through all blocks, half of each step kept where it is for the residual; no class enters.
 
-    ``discard`` sets the smallest share of each block's weights to 0, the class token's own kept.
+    ``discard`` sets the smallest share of each block's weights to 0, the class token's own kept. Windows are blocks of
+    one matrix over all tokens; a merged token's share goes to those that were merged in equal parts.
     """
     found = chained(rec)
     keep = bool(layout_of(rec, found[-1]).prefix)
