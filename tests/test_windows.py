@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import sightline
 from nets import drawn
 from sightline.attention import Attention, find_attention
 from sightline.errors import RefusedError
+from sightline.methods.attention import lowered
 from sightline.models import zoo
 from sightline.models.session import undisturbed
 
@@ -264,3 +266,28 @@ def test_what_cannot_be_followed_is_refused_with_what_can_be_used():
         maps(swin, "attention_flow", torch.randn(1, 3, 64, 64))
     with pytest.raises(RefusedError, match=r"legrad scores each block's tokens.*use attention_gradient"):
         maps(swin, "legrad", torch.randn(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(("above", "below"), [((2, 3), (4, 6)), ((2, 2), (3, 4)), ((1, 1), (3, 5))], ids=str)
+def test_merged_tokens_hand_everything_down_in_equal_parts(above, below):
+    upper, lower = (of_grid(grid) for grid in (above, below))
+    shares = torch.rand(2, upper.tokens, generator=torch.Generator().manual_seed(0))
+    found = lowered(shares, upper, lower).reshape(2, *below)
+    assert torch.allclose(found.sum((1, 2)), shares.sum(1))
+    steps = [-(-b // a) for a, b in zip(above, below, strict=True)]
+    for i, j in np.ndindex(below):
+        parent = (i // steps[0], j // steps[1])
+        brothers = [p for p in np.ndindex(below) if (p[0] // steps[0], p[1] // steps[1]) == parent]
+        wanted = shares[:, parent[0] * above[1] + parent[1]] / len(brothers)
+        assert torch.allclose(found[:, i, j], wanted)
+
+
+def test_tokens_that_were_not_merged_are_not_handed_down():
+    with pytest.raises(RefusedError, match=re.escape("tokens of (8, 8) became (5, 5), which is no merging")):
+        lowered(torch.ones(1, 25), of_grid((5, 5)), of_grid((8, 8)))
+
+
+def of_grid(grid: tuple[int, ...]) -> Attention:
+    node = torch.ones((), requires_grad=True).exp().grad_fn
+    tokens = int(np.prod(grid))
+    return Attention(node, torch.ones(1, 1, tokens, tokens), torch.arange(tokens).reshape(1, *grid))

@@ -92,7 +92,7 @@ def to_image(rec: Recording, one: Attention, shares: Tensor) -> Tensor:
     return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
 
 
-def _lowered(shares: Tensor, upper: Attention, lower: Attention) -> Tensor:
+def lowered(shares: Tensor, upper: Attention, lower: Attention) -> Tensor:
     """Hand shares (N, T) of merged tokens down to those that were merged, in equal parts."""
     if upper.grid == lower.grid or upper.grid is None or lower.grid is None:
         return shares
@@ -147,7 +147,7 @@ def attention_rollout(rec: Recording, heads: Heads = "mean", discard: Share = 0.
     shares, above = readers(rec, found[-1]), found[-1]
     for one in reversed(found):
         step = residual(one, _discarded(fused_heads(one.weights, heads), discard, keep))
-        shares, above = one.through(_lowered(shares, above, one), step), one
+        shares, above = one.through(lowered(shares, above, one), step), one
     return to_image(rec, found[0], shares)
 
 
@@ -181,7 +181,7 @@ def gradient_rollout(rec: Recording) -> Tensor:
     own, above = readers(rec, found[-1]), found[-1]
     more = torch.zeros_like(own)  # what attention adds to the identity's shares
     for one, gradient in reversed(list(zip(found, rec.memo(attention_gradients), strict=True))):
-        own, more, above = _lowered(own, above, one), _lowered(more, above, one), one
+        own, more, above = lowered(own, above, one), lowered(more, above, one), one
         more = more + one.through(own + more, (gradient * one.weights).clamp(min=0).mean(1))
     return to_image(rec, found[0], more)
 
@@ -199,5 +199,5 @@ def attention_gradient(rec: Recording) -> Tensor:
     total = torch.zeros((), device=rec.x.device)
     for one, gradient in zip(found, rec.memo(attention_gradients), strict=True):
         shares = one.through(readers(rec, one), (one.weights * gradient.clamp(min=0)).mean(1))
-        total = total + _lowered(shares, one, found[0])
+        total = total + lowered(shares, one, found[0])
     return to_image(rec, found[0], total / len(found))

@@ -163,8 +163,8 @@ def elementwise_grad_cam(rec: Recording) -> Tensor:
 def fem(rec: Recording, deviations: Annotated[float, Range(0)] = 2.0) -> Tensor:
     """Where channels are unusually strong, each channel counted by its mean: sum_k mean(A_k) [A_k > mean + k std].
 
-    No class enters. ``deviations`` is the k of the rule. It is meant for layers that end in a ReLU: elsewhere means, and
-    with them the map, may be negative.
+    No class enters. ``deviations`` is the k of the rule. It is meant for layers that end in a ReLU: elsewhere means,
+    and with them the map, may be negative.
     """
     a = rec.activation()
     mean = spatial_mean(a)
