@@ -9,11 +9,12 @@ from pathlib import Path
 
 import method_pages
 
+from sightline.cli.main import app
 from sightline.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-COMMANDS = ("", "explain", "compare", "concepts", "tcav", "demo", "methods", "models", "layers")
+COMMANDS = ("", *(c.name for c in app.registered_commands if not c.hidden))
 
 
 def cli_page() -> str:

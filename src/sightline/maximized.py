@@ -30,7 +30,8 @@ Parametrization = Literal["fourier", "pixel"]
 
 # How far a view may be off, as in Olah et al. 2017: shifted by shares of a side, scaled, turned by degrees.
 _SHIFT, _SCALE, _TURN = 0.04, 0.05, 5.0
-_NOISE = 0.01
+_CONTRAST = 0.25
+_FLAT = "the score did not rise: around its start the target may not answer at all; try another seed or noise"
 # Brightness, blue to yellow and red to green are nearly independent in photographs (Ruderman et al. 1998), and vary
 # less and less.
 _COLOURS = ((0.27, 0.09, 0.03), (0.27, 0.0, -0.06), (0.27, -0.09, 0.03))
@@ -101,6 +102,7 @@ def maximize(
     parametrization: Parametrization = "fourier",
     rate: float = 0.05,
     decay: float = 0.02,
+    noise: float = 0.5,
     transforms: bool = True,
     output: Output = "logit",
     seed: int = 0,
@@ -111,35 +113,34 @@ def maximize(
     "fourier" climbs in the spectrum of a picture with independent colours, by Adam (Olah et al. 2017); "pixel" climbs
     from the mean colour in the model's own units, each step as long as the last, less ``decay`` times the picture
     (Simonyan et al. 2014). With ``transforms`` each step sees the picture a little shifted, scaled and turned.
+    ``noise`` is how strong the random picture is that "fourier" starts from; from grey some targets never wake up.
     ``size`` is the side, or (height, width), where the model takes any. The same seed gives the same picture.
 
     Raises TargetError for "top1", which needs an image, RefusedError for what is no picture or has no gradient.
     """
     loaded = model if isinstance(model, Model) else load(model)
     loaded.check_weights()
-    _check(parametrization, steps, rate, decay)
+    _check(parametrization, steps, rate=rate, decay=decay, noise=noise)
     _refuse(loaded, target)
     shape = (loaded.batch or 1, loaded.preprocessing.channels, *_size(loaded, size))
+    how = {"steps": steps, "size": list(shape[2:]), "parametrization": parametrization, "rate": rate, "decay": decay}
+    how |= {"noise": noise, "transforms": transforms, "output": output, "seed": seed}
     blank = torch.zeros(shape, device=loaded.device, dtype=loaded.dtype)
     with record(loaded, blank, Options(output=output, seed=seed, tick=tick), target) as rec:
-        found, scores = _climbed(rec, parametrization, steps, rate, decay, transforms)
-    notes = (
-        ("the score did not rise: the gradient may be zero here; try another seed",) if scores[-1] <= scores[0] else ()
-    )
-    about = {"steps": steps, "size": list(shape[2:]), "parametrization": parametrization, "rate": rate, "decay": decay}
-    about |= {"transforms": transforms, "output": output, "seed": seed}
+        found, scores = _climbed(rec, how)
     picture = restore(found, loaded.preprocessing)
-    return Maximized(found.numpy(), picture, rec.goal.names[0], scores, loaded.name, about, notes)
+    notes = () if scores[-1] > scores[0] else (_FLAT,)
+    return Maximized(found.numpy(), picture, rec.goal.names[0], scores, loaded.name, how, notes)
 
 
-def _check(parametrization: str, steps: int, rate: float, decay: float) -> None:
+def _check(parametrization: str, steps: int, **numbers: float) -> None:
     if parametrization not in get_args(Parametrization):
         raise ParameterError(
             f"parametrization={parametrization!r}: wanted one of {', '.join(get_args(Parametrization))}."
         )
     if not isinstance(steps, int) or steps < 1:
         raise ParameterError(f"steps={steps!r}: wanted a whole number of at least 1.")
-    for name, value in (("rate", rate), ("decay", decay)):
+    for name, value in numbers.items():
         if not 0 <= value < math.inf:
             raise ParameterError(f"{name}={value!r}: wanted a number of at least 0.")
 
@@ -166,33 +167,43 @@ def _size(model: Model, size: int | tuple[int, int] | None) -> tuple[int, ...]:
     return wanted
 
 
-def _climbed(
-    rec: Recording, parametrization: Parametrization, steps: int, rate: float, decay: float, transforms: bool
-) -> tuple[Tensor, tuple[float, ...]]:
+def _climbed(rec: Recording, how: Mapping[str, Any]) -> tuple[Tensor, tuple[float, ...]]:
     """Return the picture (C, H, W) in the model's units, on the CPU in float32, and its scores."""
     generator = torch.Generator().manual_seed(rec.seed)
+    fourier = how["parametrization"] == "fourier"
     with torch.inference_mode(False), torch.enable_grad():
-        fourier = parametrization == "fourier"
-        start, draw = _spectrum(rec, generator) if fourier else (_wide(rec.x[:1]).clone(), lambda values: values)
+        start, draw = _spectrum(rec, how["noise"], generator) if fourier else (_wide(rec.x[:1]).clone(), _as_it_is)
         variable = start.requires_grad_()
-        adam = torch.optim.Adam([variable], lr=rate, maximize=True)
-        plain = torch.optim.SGD([variable], lr=rate, maximize=True, weight_decay=decay)
+        climb = _climb(variable, fourier, how["rate"], how["decay"])
         scores = []
-        for _ in range(steps):
+        for _ in range(how["steps"]):
             variable.grad = None
             picture = draw(variable)
-            seen = _moved(picture, generator) if transforms else picture
+            seen = _moved(picture, generator) if how["transforms"] else picture
             score, gradient = _reading(rec, seen)
             seen.backward(gradient.to(seen))
             scores.append(score)
-            if fourier:
-                adam.step()
-            elif variable.grad is not None:
-                variable.grad /= variable.grad.square().mean().sqrt().clamp(min=1e-30)
-                plain.step()
+            climb()
         found = draw(variable).detach()
     (last,) = rec.scores_at([_batch(rec, found)])
     return found[0].float().cpu(), (*scores, float(last[0]))
+
+
+def _as_it_is(values: Tensor) -> Tensor:
+    return values
+
+
+def _climb(variable: Tensor, fourier: bool, rate: float, decay: float) -> Callable[[], Any]:
+    """Return what takes one step up the variable's gradient."""
+    if fourier:
+        return torch.optim.Adam([variable], lr=rate, maximize=True).step
+
+    def step() -> None:
+        slope = variable.grad if variable.grad is not None else torch.zeros_like(variable)
+        unit = slope / slope.square().mean().sqrt().clamp(min=1e-30)
+        variable.data.add_(rate * unit - decay * variable.data)
+
+    return step
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -211,16 +222,16 @@ def _reading(rec: Recording, picture: Tensor) -> tuple[float, Tensor]:
     return score, gradient
 
 
-def _spectrum(rec: Recording, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def _spectrum(rec: Recording, noise: float, generator: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return random amplitudes and how they become a picture (1, C, H, W), every frequency as strong as in photographs.
 
     Their colours are turned into red, green and blue, and a sigmoid keeps the pixels between black and white.
     """
     _, channels, height, width = rec.x.shape
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
-    strength = (1 / frequency.clamp(min=1 / max(height, width))).to(_wide(rec.x))
+    strength = (_CONTRAST / frequency.clamp(min=1 / max(height, width))).to(_wide(rec.x))
     shape = (channels, height, width // 2 + 1, 2)
-    start = (_NOISE * torch.randn(shape, generator=generator, dtype=torch.float64)).to(strength)
+    start = (noise * torch.randn(shape, generator=generator, dtype=torch.float64)).to(strength)
     colours = torch.tensor(_COLOURS).to(strength) / torch.tensor(_COLOURS).norm(dim=0).max()
 
     def draw(values: Tensor) -> Tensor:

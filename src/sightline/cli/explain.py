@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sightline.explanation import Explanation
     from sightline.models.model import Model
 
-__all__ = ["EXAMPLES", "Asked", "asked_for", "entry", "explain_command", "run"]
+__all__ = ["EXAMPLES", "Asked", "asked_for", "entry", "explain_command", "run", "short_name"]
 
 EXAMPLES = """\b
 Examples:
@@ -153,7 +153,7 @@ def entry(name: str, given: str, e: Explanation) -> dict[str, Any]:
 
 def _stem(name: str, given: str, e: Explanation, taken: set[str]) -> str:
     """Name the files of one explanation; a second one of the same name gets a number."""
-    parts = (Path(given).stem, _short(name), e.method, e.target.label)
+    parts = (Path(given).stem, short_name(name), e.method, e.target.label)
     stem = base = ".".join(file_part(p) for p in parts)
     number = 2
     while stem.casefold() in taken:
@@ -162,7 +162,7 @@ def _stem(name: str, given: str, e: Explanation, taken: set[str]) -> str:
     return stem
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Return a model's name without its weights and, where it is a file or folder, without the folders above it."""
     base = name.partition("@")[0]
     return Path(base).name if Path(base.partition(":")[0]).exists() else base

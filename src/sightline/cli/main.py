@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import compare, concepts, demo, explain, listing
+from sightline.cli import compare, concepts, demo, explain, listing, optimized
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -34,6 +34,15 @@ app.command("concepts", short_help="Find what a class is made of, in images of i
 app.command("tcav", short_help="Test whether a class depends on given concepts.", epilog=concepts.TCAV_EXAMPLES)(
     concepts.tcav_command
 )
+app.command("maximize", short_help="Draw what a class or a channel answers to most.", epilog=optimized.MAXIMIZE_EXAMPLES)(
+    optimized.maximize_command
+)
+app.command("maximise", hidden=True, epilog=optimized.MAXIMIZE_EXAMPLES)(optimized.maximize_command)
+app.command(
+    "counterfactual",
+    short_help="Swap regions between two images until the answer changes.",
+    epilog=optimized.COUNTERFACTUAL_EXAMPLES,
+)(optimized.counterfactual_command)
 app.command("demo", short_help="Explain an honest and a cheating model; no network.", epilog=demo.EXAMPLES)(
     demo.demo_command
 )

@@ -16,6 +16,7 @@ __all__ = [
     "MODEL_HELP",
     "Asking",
     "Blocks",
+    "Classes",
     "Colormap",
     "Contrast",
     "Device",
@@ -33,18 +34,28 @@ __all__ = [
     "Methods",
     "ModelName",
     "Models",
+    "Most",
     "Opacity",
+    "Other",
+    "OtherClass",
     "Out",
     "OutPicture",
     "Output",
     "OutputKey",
+    "Pairs",
+    "Parametrization",
     "Precision",
     "Preprocess",
     "Seed",
     "Set",
+    "Size",
+    "Steps",
+    "SwapLayer",
     "Targets",
     "Tiling",
+    "Transforms",
     "Trust",
+    "Units",
     "Weights",
     "grouped",
 ]
@@ -75,6 +86,35 @@ Models = Annotated[
     typer.Option("--model", "-m", help=f"One or more, separated by commas: {MODEL_HELP}.", show_default=False),
 ]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=f"The model: {MODEL_HELP}.", show_default=False)]
+Classes = Annotated[
+    str | None,
+    typer.Option("--target", "-t", help="An index or a label; several separated by commas.", metavar="CLASS"),
+]
+Units = Annotated[
+    list[str] | None,
+    typer.Option("--unit", "-u", help="A channel of a layer, as features.5:12; may be repeated.", metavar="LAYER:N"),
+]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="How many steps of gradient ascent.")]
+Size = Annotated[
+    int | None, typer.Option("--size", min=1, help="The picture's side in pixels; by default the model's.")
+]
+Parametrization = Annotated[
+    Literal["fourier", "pixel"],
+    typer.Option("--parametrization", help="What is changed: a picture's frequencies, or its pixels."),
+]
+Transforms = Annotated[
+    bool, typer.Option("--transforms/--no-transforms", help="See the picture a little moved at each step.")
+]
+Other = Annotated[str, typer.Argument(metavar="OTHER", help="An image of another class.", show_default=False)]
+OtherClass = Annotated[
+    str, typer.Option("--target", "-t", help="The class to reach: what the model says of OTHER, an index or a label.")
+]
+SwapLayer = Annotated[
+    str | None,
+    typer.Option("--layer", "-l", help="The layer whose cells are swapped (sightline layers MODEL)."),
+]
+Most = Annotated[int | None, typer.Option("--most", min=1, help="Give up after so many swaps.")]
+Pairs = Annotated[int, typer.Option("--pairs", min=1, help="Try no more pairs of cells than this at each step.")]
 Weights = Annotated[
     str,
     typer.Option(

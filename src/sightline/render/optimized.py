@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sightline.render.layout import scaled_into
-from sightline.render.palette import ACCENT, RGB
+from sightline.render.layout import scaled_into, stack
+from sightline.render.palette import ACCENT, MUTED, RGB
 from sightline.render.photo import resized_photo, rgb
 from sightline.render.plot import LIGHT, Frame, line, number_ticks, whole_ticks, with_axes
 from sightline.render.sheet import Room, panel, predictions_block, sheet
-from sightline.render.text import compact, font
+from sightline.render.text import compact, font, text_block
 
 if TYPE_CHECKING:
     from sightline.counterfactuals import Counterfactual
@@ -48,7 +48,7 @@ def maximized_card(found: Maximized) -> Image.Image:
     picture = _shown(found.image)
     room = Room.around(picture.width)
     plot = curve(found.scores, room.column, picture.height - 24, "step")
-    panels = [panel("the picture", picture, room), panel(f"its score, {compact(found.score)} at last", plot, room)]
+    panels = [panel("the picture", picture, room), _captioned(f"its score, {compact(found.score)} at last", plot, room)]
     how = found.parameters
     size = "x".join(map(str, found.image.shape[:2]))
     about = f"{found.model} · maximize · {how['parametrization']} · {how['steps']} steps · {size} · seed {how['seed']}"
@@ -71,7 +71,7 @@ def counterfactual_card(found: Counterfactual) -> Image.Image:
     said = f"{found.said} of {found.target.label} after each swap"
     about = f"{found.model} · counterfactual · {found.layer}, {'x'.join(map(str, found.grid))} cells"
     title = f"{found.source.label} → {found.target.label}"
-    return sheet(title, about, [panels, tables, [panel(said, plot, room)]], found.notes, room)
+    return sheet(title, about, [panels, tables, [_captioned(said, plot, room)]], found.notes, room)
 
 
 def boxed(picture: Image.Image, original: tuple[int, ...], boxes: Iterable[Box]) -> Image.Image:
@@ -85,6 +85,11 @@ def boxed(picture: Image.Image, original: tuple[int, ...], boxes: Iterable[Box])
         draw.rectangle(tuple(np.add(place, (1, 1, -1, -1))), outline=BOX, width=3)
         draw.text((place[0] + 8, place[1] + 6), str(number), BOX, face, "la", stroke_width=2, stroke_fill=EDGE)
     return canvas
+
+
+def _captioned(caption: str, plot: Image.Image, room: Room) -> Image.Image:
+    words = text_block(caption, width=room.column, size=room.px(13), colour=MUTED, most_lines=1)
+    return stack([words, plot], gap=room.px(6))
 
 
 def _shown(pixels: np.ndarray[Any, Any]) -> Image.Image:
