@@ -28,10 +28,11 @@ __all__ = [
     "seen_through",
 ]
 
-Pose: TypeAlias = Callable[[Tensor, int], tuple[Sequence[tuple[float, Tensor]], Tensor]]
+Pose: TypeAlias = Callable[[Tensor, int, Tensor], tuple[Sequence[tuple[float, Tensor]], Tensor]]
 
 _BLUR = 1 / 11  # of the longer side: 20 pixels of 224
 _TEMPERATURE = 1 / 20
+_MEMORY = 0.9
 
 
 def covers(rec: Recording, fill: Baseline, *, blurs: int = 1) -> Tensor:
@@ -117,24 +118,28 @@ def ascended(
 ) -> Tensor:
     """Return masks in [0, 1] that make sum_k w_k score(image_k) / scale - penalty large, by ``steps`` of Adam.
 
-    ``pose(mask, step)`` gives the weights w_k, the differentiable images (N, C, *S) and the penalty. A score that is
-    beyond ``enough`` (N,) gains nothing more. Each image has masks of its own and nothing in a step mixes images, so
-    a batch gives what single images give.
+    ``pose(mask, step, favour)`` gives the weights w_k, the differentiable images (N, C, *S) and the penalty; ``favour``
+    is what a larger mask would have gained at the steps before, a running mean. A score that is beyond ``enough`` (N,)
+    gains nothing more. Each image has masks of its own and nothing in a step mixes images, so a batch gives what
+    single images give.
     """
     with torch.inference_mode(False), torch.enable_grad():
         mask = start.clone().requires_grad_()
+        favour = torch.zeros_like(start)
         adam = torch.optim.Adam([mask], lr=rate)
         for step in range(steps):
-            adam.zero_grad()
-            seen, loss = pose(mask, step)
+            seen, penalty = pose(mask, step, favour)
             readings = _read(rec, [image.detach().to(rec.x) for _, image in seen])
+            gain = torch.zeros_like(penalty)
             for (weight, image), (score, gradient) in zip(seen, readings, strict=True):
                 share = weight / scale
                 if enough is not None:
                     share = torch.where(weight * (score - enough) < 0, share, 0)
-                gain = (image * gradient.to(image)).flatten(1).sum(1)
-                loss = loss - (share * gain).sum()
-            loss.backward()
+                gain = gain + (share * (image * gradient.to(image)).flatten(1).sum(1)).sum()
+            (up,) = torch.autograd.grad(gain, mask, retain_graph=True)
+            (down,) = torch.autograd.grad(penalty, mask)
+            favour = _MEMORY * favour + (1 - _MEMORY) * up
+            mask.grad = down - up
             adam.step()
             mask.data.clamp_(0, 1)
     return mask.detach()

@@ -154,7 +154,7 @@ def _report(rec: Recording, cells: _Cells, region: Tensor, change: Change) -> No
     shares = cells.drawn(region).flatten(1).double().mean(1)
     notes = []
     for row, share in enumerate(shares.tolist()):
-        name, answer = rec.goal.names[row].label, rec.model.labels.name(int(after[row]))
+        name, answer = rec.goal.names[int(rec.rows[row])].label, rec.model.labels.name(int(after[row]))
         if not flipped[row]:
             rec.refuse(row, _unflipped(name, bool(cells.says[row]), change))
         count = f"{int(region[row].sum())} of {int((cells.sizes[row] > 0).sum())} cells"

@@ -18,6 +18,7 @@ __all__ = ["extremal_perturbation", "meaningful_perturbation"]
 
 Count = Annotated[int, Range(1)]
 _BLURS = 7
+_TIE = 0.01
 _SHRINKING = 0.7  # of the steps; in the others the region settles at its area
 Weight = Annotated[float, Range(0)]
 
@@ -51,7 +52,7 @@ def meaningful_perturbation(
     grid, size = coarse_grid(rec.x.shape[2:], cells), rec.x.shape[2:]
     moves = _moves(size, jitter, steps, rec.seed)
 
-    def pose(mask: Tensor, step: int) -> tuple[list[tuple[float, Tensor]], Tensor]:
+    def pose(mask: Tensor, step: int, _: Tensor) -> tuple[list[tuple[float, Tensor]], Tensor]:
         keep = enlarged(mask if game == "preserve" else 1 - mask, size)
         moved = torch.roll(levels, moves[step], tuple(range(3, levels.ndim)))
         penalty = sparsity * mask.flatten(1).mean(1).sum() + smoothness * _variation(mask, power)
@@ -117,11 +118,11 @@ def extremal_perturbation(
     def masks(coarse: Tensor) -> Tensor:
         return enlarged(max_convolved(coarse, sigma), size)
 
-    def pose(coarse: Tensor, step: int) -> tuple[list[tuple[float, Tensor]], Tensor]:
+    def pose(coarse: Tensor, step: int, favour: Tensor) -> tuple[list[tuple[float, Tensor]], Tensor]:
         keep = masks(coarse)
         reached = min(1.0, step / (_SHRINKING * steps))
-        wanted = [_steps_of(first + reached * (share - first), levels).expand(len(rec.x), -1) for share in shares]
-        penalty = weight * (keep.flatten(1).sort(1).values - torch.cat(wanted)).square().mean(1).sum()
+        wanted = [first + reached * (share - first) for share in shares for _ in range(len(rec.x))]
+        penalty = weight * (keep - _nearest(keep.detach(), wanted, enlarged(favour, size))).square().flatten(1).mean(1).sum()
         keeps = keep.unflatten(0, (len(shares), -1))
         kept = [(1.0, seen_through(levels, m)) for m in keeps if variant != "delete"]
         return kept + [(-1.0, seen_through(levels, 1 - m)) for m in keeps if variant != "preserve"], penalty
@@ -155,7 +156,14 @@ def _shares(areas: float | str) -> list[float]:
     return found
 
 
-def _steps_of(share: float, levels: Tensor) -> Tensor:
-    """Return the sorted values of a mask that is 1 on a share of the positions and 0 elsewhere: (positions,)."""
-    count = levels[0, 0, 0].numel()
-    return (torch.arange(count, device=levels.device) >= round((1 - share) * count)).to(levels)
+def _nearest(keep: Tensor, areas: Sequence[float], favour: Tensor) -> Tensor:
+    """Return the 0-1 masks (N, *S) of given areas nearest to ``keep``: 1 where it is largest.
+
+    |keep - it|^2 is |vecsort(keep) - r_area|^2. Among equals, which clamping makes many, the more favoured are larger.
+    """
+    flat, tie = keep.flatten(1), favour.flatten(1)
+    unit = tie.abs().amax(1, keepdim=True).clamp(min=1e-30)
+    order = (flat + _TIE * tie / unit).argsort(dim=1, descending=True, stable=True)
+    counts = torch.tensor([round(area * flat.shape[1]) for area in areas], device=keep.device)
+    ranked = (torch.arange(flat.shape[1], device=keep.device) < counts.unsqueeze(1)).to(keep)
+    return torch.zeros_like(flat).scatter_(1, order, ranked).reshape(keep.shape)
