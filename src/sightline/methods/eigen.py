@@ -60,7 +60,7 @@ def _first_component(values: Tensor, centre: bool, sign: Sign) -> Tensor:
 def _turned(component: Tensor, values: Tensor) -> Tensor:
     """Turn components (N, P) so that they agree with the plain sum of ``values`` (N, C, *S) over channels."""
     total = values.flatten(2).sum(1)
-    empty = total.norm(dim=1, keepdim=True) < 1e-3 * values.flatten(1).norm(dim=1, keepdim=True)
+    empty = total.norm(dim=1, keepdim=True) < 1e-2 * values.flatten(1).norm(dim=1, keepdim=True)  # bfloat16 too
     agreement = (component * torch.where(empty, component**2, total)).sum(1, keepdim=True)
     return torch.where(agreement < 0, -component, component)
 
