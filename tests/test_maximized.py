@@ -27,13 +27,19 @@ def linear() -> sightline.Model:
     return sightline.load(drawn(LinearNet), preprocessing=PLAIN)
 
 
+def pixels(file: Path) -> np.ndarray:
+    with Image.open(file) as picture:
+        return np.asarray(picture)
+
+
 @pytest.mark.parametrize("target", [0, 3])
 def test_of_a_linear_unit_the_picture_is_its_weights(target):
     model = linear()
     found = sightline.maximize(model, target, steps=20, parametrization="pixel", transforms=False)
     weights = model.module.head.weight[target].detach().numpy()
     assert np.corrcoef(found.values.flatten(), weights)[0, 1] > 0.99999
-    assert found.score == pytest.approx(float(model.module(torch.from_numpy(found.values)[None])[0, target]), rel=1e-5)
+    score = model.module(torch.from_numpy(found.values)[None])[0, target]
+    assert found.score == pytest.approx(float(score.detach()), rel=1e-5)
     assert list(found.scores) == sorted(found.scores)
     assert len(found.scores) == 21
 
@@ -89,8 +95,8 @@ def test_a_target_that_never_answers_is_noted():
 
 def test_it_is_saved_as_a_card_a_picture_and_numbers(tmp_path):
     found = sightline.maximize(linear(), 1, steps=3)
-    assert Image.open(found.save(tmp_path / "card.png")).width > 800
-    assert np.array_equal(np.asarray(Image.open(found.save(tmp_path / "plain.png", draw="image"))), found.image)
+    assert pixels(found.save(tmp_path / "card.png")).shape[1] > 800
+    assert np.array_equal(pixels(found.save(tmp_path / "plain.png", draw="image")), found.image)
     with np.load(found.save(tmp_path / "all.npz")) as saved:
         assert np.array_equal(saved["values"], found.values)
         assert json.loads(str(saved["about"]))["scores"] == list(found.scores)
@@ -118,7 +124,7 @@ def test_what_cannot_be_maximized_is_refused(target, options, error, message):
 def test_series_and_functions_are_refused():
     with pytest.raises(RefusedError, match="maximize draws pictures of 1 or 3 channels"):
         sightline.maximize(make("signal")[0], 1)
-    with pytest.raises(RefusedError, match="gradient"):
+    with pytest.raises(RefusedError, match="do not depend on what was read"):
         sightline.maximize(NoGradient(), 1, size=16)
 
 
@@ -187,9 +193,8 @@ def test_the_swaps_are_those_of_a_naive_greedy_loop():
     assert found.source.index == int(model.module(image).argmax())
     assert [s.lead > 0 for s in found.swaps] == [False] * (len(found.swaps) - 1) + [True]
     assert found.start == pytest.approx(float(torch.log_softmax(model.module(image), 1)[0, target]))
-    assert found.notes == (
-        f"with {len(found.swaps)} of 9 cells swapped the model says class {target} instead of class {found.source.index}",
-    )
+    said = f"the model says class {target} instead of class {found.source.index}"
+    assert found.notes == (f"with {len(found.swaps)} of 9 cells swapped {said}",)
     again = sightline.counterfactual(model, image, other, layer="body", chunk=1)
     assert again.to_dict() == found.to_dict()
 
@@ -211,7 +216,7 @@ def test_boxes_are_the_cells_in_pixels():
 
 def test_a_counterfactual_is_saved(tmp_path):
     found = sightline.counterfactual(*patches(), layer="body")
-    assert Image.open(found.save(tmp_path / "card.png")).width > 800
+    assert pixels(found.save(tmp_path / "card.png")).shape[1] > 800
     assert json.loads(found.save(tmp_path / "a.json").read_text())["swaps"][0]["score"] == found.swaps[0].score
     with pytest.raises(ParameterError, match=r"ends in .png or .json"):
         found.save(tmp_path / "x.npz")
@@ -248,23 +253,23 @@ def work(tmp_path: Path) -> Path:
 
 
 def test_maximize_writes_a_card_and_numbers_for_each_target(work):
-    run = command(work, "maximize", "demo/honest", "-t", "star,9", "-u", "block3:1", "--steps", "2", "--out", "o", "--json")
+    run = command(
+        work, "maximize", "demo/honest", "-t", "star,9", "-u", "block3:1", "--steps", "2", "--out", "o", "--json"
+    )
     data = json.loads(run.stdout)
     assert run.returncode == 2
     labels = [m["target"]["label"] for m in data["maximized"]]
     assert labels[0] == "star"
     assert all((work / f).exists() for m in data["maximized"] for f in m["files"].values())
-    assert [e["message"] for e in data["errors"]][0].startswith("class 9: the model has")
+    assert data["errors"][0]["message"].startswith("class 9: the model has")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["maximize", "demo/honest"], "Give --target CLASS or --unit LAYER:N"),
-        (["maximize", "demo/honest", "--unit", "conv"], "wanted LAYER:N"),
         (["maximise", "demo/honest", "-t", "top1"], "name a class"),
         (["counterfactual", "2.png", "2.png", "-m", "demo/honest"], "of the image already"),
-        (["counterfactual", "2.png", "missing.png", "-m", "demo/honest"], "does not exist"),
     ],
 )
 def test_a_failure_is_one_line(work, arguments, says):

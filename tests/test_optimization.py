@@ -226,7 +226,7 @@ def test_a_batch_gives_what_single_images_give_and_one_that_cannot_flip_spoils_n
     run = explanations(
         sightline.load(net), x, "smallest_flip", parameters={"change": change, "count": 16}, on_failure=failures.append
     )
-    together = {given: e for given, e in run}
+    together = dict(run)
     for n in range(4):
         try:
             alone = sightline.explain(net, x[n : n + 1], "smallest_flip", change=change, count=16, chunk=1)[0]
@@ -254,7 +254,9 @@ def test_what_never_flips_is_refused_in_a_sentence():
 
 def test_what_is_no_class_has_no_answer_to_flip():
     net, x = make("conv", images=1)
-    with pytest.raises(RefusedError, match="is no class, so there is no answer to flip; give a class, or use occlusion"):
+    with pytest.raises(
+        RefusedError, match="is no class, so there is no answer to flip; give a class, or use occlusion"
+    ):
         sightline.explain(net, x, "smallest_flip", sightline.targets.contrast(0, 1))
 
 

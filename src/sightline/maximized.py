@@ -108,7 +108,7 @@ def maximize(
     seed: int = 0,
     tick: Callable[[int], None] | None = None,
 ) -> Maximized:
-    """Find the picture that ``target`` answers to most: a class, a contrast, or `sightline.targets.unit(layer, channel)`.
+    """Find the picture that ``target`` answers to most: a class, a contrast, `sightline.targets.unit(layer, channel)`.
 
     "fourier" climbs in the spectrum of a picture with independent colours, by Adam (Olah et al. 2017); "pixel" climbs
     from the mean colour in the model's own units, each step as long as the last, less ``decay`` times the picture
@@ -150,8 +150,8 @@ def _refuse(model: Model, target: Target) -> None:
         raise TargetError(f"maximize: {target} is what a model says of an image, and here is none; name a class.")
     if model.input_dims != 2 or model.preprocessing.channels not in (1, 3):
         raise RefusedError(
-            f"maximize draws pictures of 1 or 3 channels; {model.name} takes {model.preprocessing.channels} channels in "
-            f"{model.input_dims} dimensions. Explain real inputs of it instead."
+            f"maximize draws pictures of 1 or 3 channels; {model.name} takes {model.preprocessing.channels} channels "
+            f"in {model.input_dims} dimensions. Explain real inputs of it instead."
         )
 
 

@@ -34,9 +34,9 @@ app.command("concepts", short_help="Find what a class is made of, in images of i
 app.command("tcav", short_help="Test whether a class depends on given concepts.", epilog=concepts.TCAV_EXAMPLES)(
     concepts.tcav_command
 )
-app.command("maximize", short_help="Draw what a class or a channel answers to most.", epilog=optimized.MAXIMIZE_EXAMPLES)(
-    optimized.maximize_command
-)
+app.command(
+    "maximize", short_help="Draw what a class or a channel answers to most.", epilog=optimized.MAXIMIZE_EXAMPLES
+)(optimized.maximize_command)
 app.command("maximise", hidden=True, epilog=optimized.MAXIMIZE_EXAMPLES)(optimized.maximize_command)
 app.command(
     "counterfactual",

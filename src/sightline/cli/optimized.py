@@ -123,7 +123,9 @@ def counterfactual_command(
     report, made = Report(), list[dict[str, Any]]()
     models = load_models(model, loading)
     if len(models) > 1 and out.suffix.casefold() == ".png":
-        raise ParameterError(f"--out {out}: one picture cannot hold the results of {len(models)} models; give a directory.")
+        raise ParameterError(
+            f"--out {out}: one picture cannot hold the results of {len(models)} models; give a directory."
+        )
     for name, loaded in models.items():
         try:
             with progress(1) as bar:

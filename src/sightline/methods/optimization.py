@@ -122,7 +122,9 @@ def extremal_perturbation(
         keep = masks(coarse)
         reached = min(1.0, step / (_SHRINKING * steps))
         wanted = [first + reached * (share - first) for share in shares for _ in range(len(rec.x))]
-        penalty = weight * (keep - _nearest(keep.detach(), wanted, enlarged(favour, size))).square().flatten(1).mean(1).sum()
+        penalty = (
+            weight * (keep - _nearest(keep.detach(), wanted, enlarged(favour, size))).square().flatten(1).mean(1).sum()
+        )
         keeps = keep.unflatten(0, (len(shares), -1))
         kept = [(1.0, seen_through(levels, m)) for m in keeps if variant != "delete"]
         return kept + [(-1.0, seen_through(levels, 1 - m)) for m in keeps if variant != "preserve"], penalty
@@ -166,4 +168,5 @@ def _nearest(keep: Tensor, areas: Sequence[float], favour: Tensor) -> Tensor:
     order = (flat + _TIE * tie / unit).argsort(dim=1, descending=True, stable=True)
     counts = torch.tensor([round(area * flat.shape[1]) for area in areas], device=keep.device)
     ranked = (torch.arange(flat.shape[1], device=keep.device) < counts.unsqueeze(1)).to(keep)
-    return torch.zeros_like(flat).scatter_(1, order, ranked).reshape(keep.shape)
+    nearest: Tensor = torch.zeros_like(flat).scatter_(1, order, ranked).reshape(keep.shape)
+    return nearest

@@ -75,7 +75,7 @@ def counterfactual_card(found: Counterfactual) -> Image.Image:
 
 
 def boxed(picture: Image.Image, original: tuple[int, ...], boxes: Iterable[Box]) -> Image.Image:
-    """Return a picture of an original (height, width) with numbered boxes (left, top, right, bottom) of the original."""
+    """Return a picture of an original (height, width) with numbered boxes (left, top, right, bottom) of it."""
     canvas = picture.copy()
     draw, face = ImageDraw.Draw(canvas), font(max(12, round(canvas.width / 34)), bold=True)
     across, down = canvas.width / original[1], canvas.height / original[0]
