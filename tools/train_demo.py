@@ -205,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("honest", "cheating", "vit"))
     chosen = parser.parse_args().only
-    for name, epochs in (("honest", 9), ("cheating", 7), ("vit", 40)):
+    for name, epochs in (("honest", 9), ("cheating", 7), ("vit", 24)):
         if chosen in (None, name):
             run(name, epochs)
 

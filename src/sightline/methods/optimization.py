@@ -134,7 +134,8 @@ def extremal_perturbation(
     regions = found.unflatten(0, (len(shares), -1))
     for share, region in zip(shares, regions, strict=True):
         _say(rec, share, region if variant != "delete" else 1 - region, variant, levels)
-    return regions.mean(0).to(rec.x)
+    averaged: Tensor = regions.mean(0).to(rec.x)
+    return averaged
 
 
 def _say(rec: Recording, share: float, keep: Tensor, variant: str, levels: Tensor) -> None:

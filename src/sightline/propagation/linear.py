@@ -141,8 +141,12 @@ def _shared_out(layer: Linear, x: Tensor, y: Tensor, relevance: Tensor, composit
     if layer.rule.first is not None:
         return _first(layer, weight, x, relevance, composite.box) / away_from_zero(x)
     groups = layer.rule.groups(weight, bias)
-    parts = [_by(group, layer, x, _of_sign(relevance, y, group.outputs)) for group in groups]
-    return parts[0] if len(parts) == 1 else groups[0].share * parts[0] + groups[1].share * parts[1]
+    shared = ((group, _of_sign(relevance, y, group.outputs)) for group in groups)
+    # After a ReLU no relevance comes to negative outputs, so that their group need not be computed.
+    parts = [(g.share, _by(g, layer, x, part)) for g, part in shared if g.outputs == "all" or bool(part.any())]
+    if len(parts) == 1 and parts[0][0] == 1:
+        return parts[0][1]
+    return functools.reduce(torch.add, (share * part for share, part in parts), torch.zeros_like(x))
 
 
 def _of_sign(relevance: Tensor, y: Tensor, outputs: _Outputs) -> Tensor:
