@@ -603,11 +603,13 @@ def test_keras_batch_norm_of_single_steps_is_folded_as_torchs_own_is():
         layer.set_weights([generator.uniform(0.2, 1.0, w.shape) - 0.4 * (w.ndim > 1) for w in layer.get_weights()])
     twin = nn.Sequential(*(made for layer in net.layers for made in _torchs(layer))).eval()
     x = inputs(2, 3, 12, 12).float()
+    ours = sightline.load(net)
+    theirs = sightline.load(twin, preprocessing=ours.preprocessing)  # z-box asks what black and white are
     for method, parameters in (
         ("deep_lift", {}), ("lrp", {}), ("lrp", {"composite": "epsilon_plus_flat"}),
         ("lrp", {"composite": "epsilon_gamma_box"}), ("deep_taylor", {}),
     ):  # fmt: skip
-        found, wanted = (sightline.explain(n, x, method, 1, **parameters)[0].attribution for n in (net, twin))
+        found, wanted = (sightline.explain(n, x, method, 1, **parameters)[0].attribution for n in (ours, theirs))
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5 * float(np.abs(wanted).max()))
 
 
