@@ -122,20 +122,19 @@ def extremal_perturbation(
         keep = masks(coarse)
         reached = min(1.0, step / (_SHRINKING * steps))
         wanted = [first + reached * (share - first) for share in shares for _ in range(len(rec.x))]
-        penalty = (
-            weight * (keep - _nearest(keep.detach(), wanted, enlarged(favour, size))).square().flatten(1).mean(1).sum()
-        )
+        off = keep - _nearest(keep.detach(), wanted, enlarged(favour, size))
+        penalty = weight * off.square().flatten(1).mean(1).sum()
         keeps = keep.unflatten(0, (len(shares), -1))
         kept = [(1.0, seen_through(levels, m)) for m in keeps if variant != "delete"]
         return kept + [(-1.0, seen_through(levels, 1 - m)) for m in keeps if variant != "preserve"], penalty
 
     start = levels.new_full((len(shares) * len(rec.x), *coarse_grid(size, cells)), first)
     found = masks(ascended(rec, start, pose, scale=scale_of(*ends_of(rec, levels)), steps=steps, rate=rate))
-    regions = found.unflatten(0, (len(shares), -1))
+    regions: Tensor = found.unflatten(0, (len(shares), -1))
     for share, region in zip(shares, regions, strict=True):
         _say(rec, share, region if variant != "delete" else 1 - region, variant, levels)
-    averaged: Tensor = regions.mean(0).to(rec.x)
-    return averaged
+    mean: Tensor = regions.mean(0)
+    return mean.to(rec.x)
 
 
 def _say(rec: Recording, share: float, keep: Tensor, variant: str, levels: Tensor) -> None:
