@@ -23,7 +23,7 @@ __all__ = ["anchors", "kl_bounds"]
 Count = Annotated[int, Range(1)]
 Chance = Annotated[float, Range(0.01, 0.999)]
 
-_FIRST, _MORE = 4, 10  # draws for each new candidate, and for each that is looked at again
+_FIRST, _MORE = 60, 10  # draws of an anchor before it grows, and of each that is looked at again
 _TOLERANCE = 0.15  # between the best candidate and the next one
 _SHARE = 0.25  # of the samples left that may go into telling one step's candidates apart
 
@@ -85,27 +85,40 @@ def _rank(rec: Recording) -> Tensor:
 
 @dataclass(eq=False)
 class _Rule:
-    """A candidate: which segments it keeps, how often it was tried and how often the target held."""
+    """A candidate: which segments it keeps (M,), what was drawn (n, M), and whether the target held (n,)."""
 
     chosen: Tensor
-    tried: int = 0
-    held: int = 0
+    kept: Tensor
+    held: Tensor
     sure: bool = False
+
+    @staticmethod
+    def of(chosen: Tensor) -> _Rule:
+        """Return a rule of which nothing was drawn."""
+        return _Rule(chosen, chosen.new_zeros((0, len(chosen))), torch.zeros(0, dtype=torch.float64))
 
     @property
     def size(self) -> int:
         return int(self.chosen.sum())
 
     @property
+    def tried(self) -> int:
+        return len(self.held)
+
+    @property
     def precision(self) -> float:
-        return self.held / max(1, self.tried)
+        return float(self.held.sum()) / max(1, self.tried)
 
     def bounds(self, level: float) -> tuple[float, float]:
         return kl_bounds(self.precision, self.tried, level)
 
     def extended(self) -> list[_Rule]:
-        others = (~self.chosen).nonzero().flatten().tolist()
-        return [_Rule(self.chosen.index_fill(0, torch.tensor([i]), True)) for i in others]
+        """Return the rules with one segment more; what was drawn and happens to keep it is drawn of them too."""
+        found = []
+        for i in (~self.chosen).nonzero().flatten():
+            also = self.kept[:, i]
+            found.append(_Rule(self.chosen.index_fill(0, i, True), self.kept[also], self.held[also]))
+        return found
 
     def said(self, tau: float, confidence: float, samples: int) -> str:
         """Say in a sentence what was found and how sure it is."""
@@ -134,13 +147,13 @@ class _Growth:
 
     def search(self) -> Search[_Rule]:
         """Add segments one by one until the anchor is precise enough or nothing is left to ask."""
-        rule = _Rule(torch.zeros(int(self.labels.max()) + 1, dtype=torch.bool))
+        rule = _Rule.of(torch.zeros(int(self.labels.max()) + 1, dtype=torch.bool))
         while True:
             rule.sure = yield from self._is_precise(rule)
-            candidates = rule.extended()
-            if rule.sure or not candidates or not (yield from self._draw(candidates, _FIRST)):
+            if rule.sure or bool(rule.chosen.all()) or not (yield from self._draw([rule], _FIRST)):
                 return rule
-            rule = yield from self._best(candidates)
+            best = yield from self._best(rule.extended())
+            rule = _Rule.of(best.chosen)  # drawn afresh: it was chosen for its luck too
 
     def _draw(self, rules: list[_Rule], each: int) -> Generator[Tensor, Tensor, bool]:
         """Try each rule so many times; say whether that could be afforded."""
@@ -150,8 +163,8 @@ class _Growth:
         chosen = torch.stack([rule.chosen for rule in rules]).repeat_interleave(each, 0)
         kept = chosen | (torch.rand(chosen.shape, generator=self.generator) < 0.5)
         held = yield kept[:, self.labels]
-        for rule, of_rule in zip(rules, held.reshape(len(rules), each), strict=True):
-            rule.tried, rule.held = rule.tried + each, rule.held + int(of_rule.sum())
+        for rule, drawn, answers in zip(rules, kept.split(each), held.split(each), strict=True):
+            rule.kept, rule.held = torch.cat((rule.kept, drawn)), torch.cat((rule.held, answers))
         return True
 
     def _is_precise(self, rule: _Rule) -> Generator[Tensor, Tensor, bool]:
