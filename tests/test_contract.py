@@ -167,8 +167,7 @@ def test_the_mean_over_noise_of_no_noise_is_the_plain_map(name, net):
     assert close(explain(module, x, name, smooth_samples=2, smooth_noise=0.0, chunk=1), expected(name, net))
     noisy = explain(module, x, name, smooth_samples=2, smooth_noise=0.3)
     alike = [np.array_equal(n, w) for n, w in zip(noisy, expected(name, net), strict=True)]
-    assert alike == [(name, net) in UNMOVED or name in BLIND] * len(x)
-    assert alike == [(name, net) == ("deconvnet", "signal") or name in BLIND | EMPTY] * len(x)
+    assert alike == [(name, net) in UNMOVED or name in BLIND | EMPTY] * len(x)
 
 
 @pytest.mark.slow
@@ -191,6 +190,9 @@ def test_a_net_without_positions_is_explained_at_its_input_or_refused(name):
             explain(net, x, name)
     elif name in ATTENTION | {"attn_lrp"}:
         with pytest.raises(RefusedError, match="no attention"):
+            explain(net, x, name)
+    elif name == "smallest_flip":
+        with pytest.raises(RefusedError, match="smallest_flip: the model"):
             explain(net, x, name)
     else:
         wanted = (3, 8, 8) if METHODS[name].at == "input" else (8, 8)

@@ -158,11 +158,10 @@ def _given_baseline(given: Tensor, x: Tensor) -> Tensor:
 
 def _coloured(colour: Colour, x: Tensor, how: Preprocessing) -> Tensor:
     levels, channels = colour.levels, x.shape[1]
-    grey = len(levels) == 1 or (len(set(levels)) == 1 and how.channels == channels)
-    if channels == 1 and len(levels) == 3:
-        levels = (0.299 * levels[0] + 0.587 * levels[1] + 0.114 * levels[2],)
-    elif grey:
+    if len(set(levels)) == 1:
         levels = (levels[0],) * channels
+    elif channels == 1 and len(levels) == 3:
+        levels = (0.299 * levels[0] + 0.587 * levels[1] + 0.114 * levels[2],)
     elif len(levels) != channels:
         raise ParameterError(
             f"the colour {colour} has {len(levels)} channels and the input {channels}; give one number, one for each "
