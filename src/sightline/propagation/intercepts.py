@@ -65,7 +65,17 @@ def _affine(run: Pass, call: Call) -> Any:
         return y
     with torch.no_grad():
         constant = _zeroed(call).run()
-    return _keep(run, y, constant) if bool(torch.isfinite(constant).all()) and bool(constant.any()) else y
+    if not bool(torch.isfinite(constant).all()) or not bool(constant.any()):
+        return y
+    return _keep(run, y, constant, last=_is_bias_of_last(constant))
+
+
+def _is_bias_of_last(constant: Tensor) -> bool:
+    """Say whether a sum's constant is one number for each place along the last dimension, as Keras adds a bias."""
+    if constant.ndim < 4:
+        return False
+    by_last, by_second = (c.flatten(2) for c in (constant.movedim(-1, 1), constant))
+    return bool((by_last == by_last[..., :1]).all()) and not bool((by_second == by_second[..., :1]).all())
 
 
 def _has_no_constant(call: Call, parts: list[Tensor]) -> bool:
