@@ -261,9 +261,9 @@ def test_a_new_size_is_not_framed_by_the_old_crop() -> None:
 
 
 def test_a_models_folders_are_no_part_of_a_results_name(tmp_path: Path) -> None:
-    from sightline.cli.explain import _short
+    from sightline.cli.explain import short_name
 
     (tmp_path / "net.py").touch()
-    assert _short(f"{tmp_path}/net.py:make@some/weights.pt") == "net.py:make"
-    assert _short("demo/honest") == "demo/honest"
-    assert _short("resnet18@some/weights.pt") == "resnet18"
+    assert short_name(f"{tmp_path}/net.py:make@some/weights.pt") == "net.py:make"
+    assert short_name("demo/honest") == "demo/honest"
+    assert short_name("resnet18@some/weights.pt") == "resnet18"
