@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["design", "total_indices"]
+__all__ = ["design", "standard_errors", "total_indices"]
 
 _ROUNDING = 1e-6  # of the score: what varies by less is noise of the arithmetic
 
@@ -24,10 +24,20 @@ def design(factors: int, samples: int, seed: int) -> Tensor:
 
 def total_indices(scores: Tensor, samples: int) -> Tensor:
     """Return Jansen's estimate (factors, N) of the total indices from the scores ((factors + 1) samples, N)."""
+    return _terms(scores, samples).mean(1)
+
+
+def standard_errors(scores: Tensor, samples: int) -> Tensor:
+    """Return the standard errors (factors, N) of the indices, as if points were random and the variance known."""
+    found: Tensor = _terms(scores, samples).std(1) / samples**0.5
+    return found
+
+
+def _terms(scores: Tensor, samples: int) -> Tensor:
     runs = scores.reshape(-1, samples, scores.shape[-1])
     least = (_ROUNDING * scores.abs().amax(0)) ** 2
     variance = torch.maximum(runs[0].var(0), least).clamp(min=1e-30)
-    found: Tensor = ((runs[0] - runs[1:]) ** 2).mean(1) / (2 * variance)
+    found: Tensor = (runs[0] - runs[1:]) ** 2 / (2 * variance)
     return found
 
 
