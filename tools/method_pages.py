@@ -25,6 +25,9 @@ PICTURES = DOCS / "images" / "methods"
 MODELS = ("demo/honest", "demo/vit")
 SEED = 11
 OTHER = 5
+NOTICES = {
+    "relevance": "Layer-wise relevance propagation is the subject of patent claims in some countries: ask before selling it.",
+}
 NEEDS = {
     "input": "gradients at the input",
     "layer": "a layer with positions",
@@ -193,6 +196,7 @@ def page(m: Method) -> str:
         "|---|---|---|",
         *rows,
         "",
+        *((NOTICES[m.family], "") if m.family in NOTICES else ()),
         "[All methods](../methods.md)",
         "",
     ])  # fmt: skip
