@@ -26,7 +26,7 @@ MODELS = ("demo/honest", "demo/vit")
 SEED = 11
 OTHER = 5
 NOTICES = {
-    "relevance": "Layer-wise relevance propagation is the subject of patent claims in some countries: ask before selling it.",
+    "relevance": "Relevance propagation is the subject of patent claims in some countries: ask before you sell it.",
 }
 NEEDS = {
     "input": "gradients at the input",

@@ -111,7 +111,7 @@ def _torchvision_names() -> list[str]:
 
 
 _SOURCES: Mapping[str, Callable[[], list[str]]] = {
-    "embedded": lambda: ["demo/honest", "demo/cheating"],
+    "embedded": lambda: ["demo/honest", "demo/cheating", "demo/vit"],
     "torchvision": _torchvision_names,
     "keras.applications": _keras_names,
     "timm": _timm_names,

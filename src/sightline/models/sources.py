@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
+from sightline.demo.nets import DEMO_MEAN, DEMO_STD, DemoName, load_demo
+from sightline.demo.scenes import CLASSES, SIZE
 from sightline.errors import ModelError, suggest
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
@@ -19,7 +21,7 @@ from sightline.models.model import Model, guess_channels, usual_preprocessing
 
 __all__ = ["Asked", "from_function", "from_keras_object", "from_module", "named"]
 
-_DEMO = {"demo/honest": "honest", "demo/cheating": "cheating"}
+_DEMO: Mapping[str, DemoName] = {f"demo/{name}": name for name in get_args(DemoName)}
 _WEIGHTS_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -113,11 +115,8 @@ def _refuse_weights(what: str, asked: Asked) -> None:
 
 
 def _demo(name: str) -> Model:
-    from sightline.demo.nets import DEMO_MEAN, DEMO_STD, load_demo
-    from sightline.demo.scenes import CLASSES, SIZE
-
     how = Preprocessing(resize=SIZE, crop=SIZE, mean=DEMO_MEAN, std=DEMO_STD)
-    module = load_demo("honest" if name == "demo/honest" else "cheating")
+    module = load_demo(_DEMO[name])
     return Model(module, name, how, Labels(CLASSES), weights="embedded")
 
 
