@@ -267,3 +267,14 @@ def test_a_models_folders_are_no_part_of_a_results_name(tmp_path: Path) -> None:
     assert short_name(f"{tmp_path}/net.py:make@some/weights.pt") == "net.py:make"
     assert short_name("demo/honest") == "demo/honest"
     assert short_name("resnet18@some/weights.pt") == "resnet18"
+
+
+def test_brackets_of_formulas_and_names_are_printed_as_they_are(work: Path) -> None:
+    listed = sightline(work, "methods").stdout
+    assert "image: E[ds/dx" in listed
+    assert "E[g²] - E[g]²" in listed
+    assert "``" not in listed
+    Image.fromarray(scene(1).image).save(work / "[bold]one.png")
+    run = sightline(work, "explain", "[bold]one.png", "--model", "demo/honest", "--out", "o")
+    assert run.returncode == 0, run.stderr
+    assert "[bold]one.png" in run.stdout

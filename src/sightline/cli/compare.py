@@ -92,4 +92,4 @@ def _print(report: Report, file: Path) -> None:
     for name, images in report.predictions.items():
         for image, predictions in images.items():
             screen.print(predictions_table(f"{image} · {name}", predictions))
-    screen.print(f"{len(report.explanations)} maps → {file}", markup=False)
+    screen.print(f"{len(report.explanations)} maps → {file}")

@@ -187,8 +187,8 @@ def _print(found: Concepts | Tcav, picture: str) -> None:
     title = f"{found.target} · {found.provenance['model']} · layer {found.layer} · {found.images} images"
     screen.print(_tcav_table(title, found) if isinstance(found, Tcav) else _concepts_table(title, found))
     for text in found.notes:
-        screen.print(f"  note: {text}", markup=False)
-    screen.print(f"  → {picture}", markup=False)
+        screen.print(f"  note: {text}")
+    screen.print(f"  → {picture}")
 
 
 def _concepts_table(title: str, found: Concepts) -> Any:

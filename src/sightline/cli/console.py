@@ -22,12 +22,12 @@ _BAR = 20
 
 
 def console(*, err: bool = False) -> Console:
-    """Return a Rich console; colour only on a terminal, no wrapping of paths in a pipe."""
+    """Return a Rich console; colour only on a terminal, no wrapping of paths in a pipe, brackets left as they are."""
     from rich.console import Console
 
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else 160
-    return Console(stderr=err, width=width, highlight=False, soft_wrap=not stream.isatty())
+    return Console(stderr=err, width=width, markup=False, highlight=False, soft_wrap=not stream.isatty())
 
 
 def print_json(data: Any) -> None:

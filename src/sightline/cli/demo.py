@@ -41,11 +41,11 @@ def demo_command(out: opt.Out = Path("demo-output"), seed: opt.Seed = 0, json: o
 def _print(story: Story, picture: Path) -> None:
     screen = console()
     for line in story.lines:
-        screen.print(line, markup=False)
+        screen.print(line)
     screen.print(_table(story.rows))
     screen.print("control = the share of the picture that the object or the watermark covers: what chance would give.")
-    screen.print(f"The picture: {picture}", markup=False)
-    screen.print("Next: sightline explain PHOTO --model resnet50, or sightline methods.", markup=False)
+    screen.print(f"The picture: {picture}")
+    screen.print("Next: sightline explain PHOTO --model resnet50, or sightline methods.")
 
 
 def _table(rows: list[Row]) -> Any:

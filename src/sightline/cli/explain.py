@@ -175,7 +175,7 @@ def _print(report: Report) -> None:
             screen.print(predictions_table(f"{image} · {name}", predictions))
             for e in report.explanations:
                 if (e["model"], e["image"]) == (name, image):
-                    screen.print(f"  {e['method']} · {e['target']['label']} → {e['files']['png']}", markup=False)
+                    screen.print(f"  {e['method']} · {e['target']['label']} → {e['files']['png']}")
                     for text in e["notes"]:
-                        screen.print(f"    note: {text}", markup=False)
+                        screen.print(f"    note: {text}")
             screen.print()

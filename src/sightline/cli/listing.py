@@ -39,7 +39,7 @@ def _method(m: Any) -> dict[str, Any]:
     return {
         "name": m.name,
         "family": m.family,
-        "summary": m.summary,
+        "summary": m.summary.replace("``", ""),
         "reads": list(m.reads),
         "attribution": "layer" if m.at == "layer" else "input",
         "parameters": {p.name: _parameter(p) for p in m.parameters.values()},
@@ -64,7 +64,7 @@ def _print_methods(listed: list[dict[str, Any]]) -> None:
         for m in (m for m in listed if m["family"] == family):
             table.add_row(m["name"], m["summary"], m["cite"])
         screen.print(table)
-    screen.print("Parameters and their defaults: sightline methods --json, or docs/methods.md.")
+    screen.print("Parameters and their defaults: sightline methods --json, or docs/methods/.")
 
 
 def models_command(json: opt.Json = False) -> None:
@@ -75,8 +75,8 @@ def models_command(json: opt.Json = False) -> None:
         return
     screen = console()
     for source, known in listed.items():
-        screen.print(f"[bold]{source}[/bold] ({len(known)})")
-        screen.print("  " + (", ".join(known) or "none"), markup=False)
+        screen.print(f"{source} ({len(known)})", style="bold")
+        screen.print("  " + (", ".join(known) or "none"))
     screen.print(
         "\nAlso: a Hugging Face folder or hub name, files (.keras, .h5, .onnx, .pt2, TorchScript), NAME@WEIGHTS,\n"
         "file.py:function, package.module:function, and from Python any torch or Keras model or scoring function.",
@@ -170,5 +170,5 @@ def _print_layers(name: str, about: dict[str, Any]) -> None:
         table.add_row(layer["name"], layer["type"], "x".join(map(str, layer["shape"])), size + mark)
     screen = console()
     screen.print(table)
-    screen.print(f"preprocessing: {about['preprocessing']}", markup=False)
-    screen.print(f"class names: {about['classes'] or 'none'}", markup=False)
+    screen.print(f"preprocessing: {about['preprocessing']}")
+    screen.print(f"class names: {about['classes'] or 'none'}")

@@ -153,6 +153,6 @@ def _saved(name: str, images: tuple[str, str], found: Counterfactual, out: Path)
 
 def _say(what: str, how: str, entry: dict[str, Any]) -> None:
     screen = console()
-    screen.print(f"{entry['model']} · {what} · {how} → {entry['files']['png']}", markup=False)
+    screen.print(f"{entry['model']} · {what} · {how} → {entry['files']['png']}")
     for text in entry["notes"]:
-        screen.print(f"  note: {text}", markup=False)
+        screen.print(f"  note: {text}")
