@@ -67,8 +67,8 @@ def _facts(m: Method, name: str) -> Facts:
     image = scene(SEED, label=STAR).image
     with counted() as counts:
         shown = sightline.explain(model(name), image, m.name, STAR)
-    other = sightline.explain(model(name), image, m.name, OTHER)
-    again = sightline.explain(model(name), image, m.name, STAR, seed=1)
+    other = answered(model(name), image, m.name, OTHER)
+    again = answered(model(name), image, m.name, STAR, seed=1)
     return Facts(
         model=name,
         forward=counts["forward"],
@@ -80,8 +80,16 @@ def _facts(m: Method, name: str) -> Facts:
     )
 
 
-def _same(a: sightline.Explanation, b: sightline.Explanation) -> bool:
-    if a.attribution.shape != b.attribution.shape:
+def answered(*asked, **more) -> sightline.Explanation | None:
+    """Explain, or return None where there is no answer, as where no region makes the model say another class."""
+    try:
+        return sightline.explain(*asked, **more)
+    except RefusedError:
+        return None
+
+
+def _same(a: sightline.Explanation, b: sightline.Explanation | None) -> bool:
+    if b is None or a.attribution.shape != b.attribution.shape:
         return False
     return bool(np.abs(a.attribution - b.attribution).max() <= 1e-4 * np.abs(a.attribution).max())
 
@@ -206,6 +214,8 @@ def values(p) -> str:
     if p.choices:
         return p.values
     kind = "true, false" if bool in p.types else "whole number" if int in p.types else "number"
+    if p.low is not None and p.high is not None:
+        return f"{kind} from {p.low:g} to {p.high:g}"
     return kind + (f", at least {p.low:g}" if p.low is not None else "")
 
 

@@ -81,7 +81,9 @@ def find_attention(root: Node | None, rows: int, size: Sequence[int]) -> list[At
     nodes = sorted(find_nodes(root), key=lambda n: n._sequence_nr())
     read = [(n, w) for n in nodes if (w := _weights(n)) is not None and len(w) % rows == 0]
     if not read:
-        raise RefusedError("this model has no attention that can be read; use grad_cam or another method.")
+        raise RefusedError(
+            "this model has no attention that can be read; use grad_cam, or occlusion where it shows no layers."
+        )
     read = [(n, w if w.ndim == 4 else _unpacked(n, w, nodes, rows)) for n, w in read]
     if any(len(w) > rows for _, w in read):
         return [_placed(n, w, nodes, rows, size) for n, w in read]

@@ -18,8 +18,9 @@ from sightline.errors import InputError, LayerError, ModelError, ParameterError,
 from sightline.explanation import Explanation, Prediction
 from sightline.forward import Forward, Precision, run_forward
 from sightline.goals import Goal, resolve
+from sightline.graph import RULES
 from sightline.heatmap import fuse_maps, low_passed
-from sightline.methods import Method
+from sightline.methods import METHODS, Method, find_methods
 from sightline.models.load import load
 from sightline.models.model import Model
 from sightline.plan import Plan, make_plan
@@ -130,7 +131,6 @@ def explanations(
     if tile is not None:
         each = partial(
             explanations,
-            method=method,
             contrast=contrast,
             layer=layer,
             output=output,
@@ -142,7 +142,7 @@ def explanations(
             parameters=parameters,
             tick=tick,
         )
-        yield from tiled(each, model, images, target, tile, overlap, on_failure or _raise)
+        yield from tiled(each, model, images, find_methods(method), target, tile, overlap, on_failure or _raise)
         return
     plan = make_plan(
         model,
@@ -158,7 +158,10 @@ def explanations(
         parameters=parameters or {},
         tick=tick,
     )
-    _refuse_other_counts(plan.targets, len(images) if isinstance(images, (Tensor, list, tuple)) else 1)
+    if batch_size < 1:
+        raise ParameterError(f"batch_size={batch_size}: wanted at least 1.")
+    plan = replace(plan, images=len(images) if isinstance(images, (Tensor, list, tuple)) else 1)
+    _refuse_other_counts(plan.targets, plan.images)
     fail = on_failure or _raise
     for batch in batches(samples(plan.model, images, fail), min(batch_size, plan.model.batch or batch_size)):
         yield from _explain_batch(plan, batch, fail)
@@ -207,10 +210,18 @@ def _cut_to_batch(plan: Plan, batch: list[Sample]) -> Plan:
 
     def cut(name: str, value: Any) -> Any:
         ndim = several.get(name) if isinstance(value, (Tensor, np.ndarray)) else None
-        return value[numbers] if ndim is not None and value.ndim == ndim and len(value) > max(1, *numbers) else value
+        if ndim is None or value.ndim != ndim or len(value) == 1:
+            return value
+        if len(value) != plan.images:
+            raise ParameterError(f"{len(value)} {name} came for {_counted(plan.images)}; wanted one, or one for each.")
+        return value[numbers]
 
     parameters = {m: {k: cut(k, v) for k, v in p.items()} for m, p in plan.parameters.items()}
     return replace(plan, parameters=parameters)
+
+
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
 
 
 def _open(plan: Plan, batch: list[Sample]) -> Recording:
@@ -299,9 +310,11 @@ def _named(method: Method) -> Iterator[None]:
     try:
         yield
     except (RefusedError, ParameterError) as error:
-        if re.match(rf"\w+: |{method.name}\b", str(error)):
+        if re.match(rf"{method.name}\b", str(error)):
             raise
-        raise type(error)(f"{method.name}: {error}") from error
+        rules = "|".join((*RULES, *METHODS))  # a rule's name is not what was asked for
+        said = re.sub(rf"^({rules}): ", "", str(error))
+        raise type(error)(f"{method.name}: {said}") from error
 
 
 def _attribution(plan: Plan, view: Recording, method: Method) -> Tensor:

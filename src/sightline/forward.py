@@ -18,7 +18,7 @@ from sightline.errors import LayerError, ModelError, suggest
 from sightline.models.adapted import find_layer, is_channels_last, main_part, named_layers
 from sightline.models.session import called, is_scripted, undisturbed
 
-__all__ = ["Forward", "Head", "Precision", "find_logits", "layer_call", "run_forward"]
+__all__ = ["Forward", "Head", "Precision", "find_logits", "layer_call", "layer_of", "run_forward"]
 
 Head = Literal["none", "softmax", "log_softmax", "sigmoid", "log_sigmoid"]
 Precision = Literal["model", "float64", "float32", "bfloat16", "float16", "auto"]
@@ -234,7 +234,7 @@ def _tapped(
     wanted: dict[nn.Module, dict[int, list[str]]] = {}
     for name in dict.fromkeys(layers):
         base, call = layer_call(name)
-        wanted.setdefault(_layer(module, base), {}).setdefault(call, []).append(name)
+        wanted.setdefault(layer_of(module, base), {}).setdefault(call, []).append(name)
     with ExitStack() as stack:
         for layer, calls in wanted.items():
             handle = _tap(layer, calls, taps, watch, leaf_allowed)
@@ -245,7 +245,7 @@ def _tapped(
 def _replace(module: nn.Module, replaced: Mapping[str, Tensor], stack: ExitStack) -> None:
     for name, values in replaced.items():
         base, call = layer_call(name)
-        stack.callback(_layer(module, base).register_forward_hook(_giving(values, call)).remove)
+        stack.callback(layer_of(module, base).register_forward_hook(_giving(values, call)).remove)
 
 
 def _giving(values: Tensor, call: int) -> Callable[..., Any]:
@@ -260,7 +260,8 @@ def _giving(values: Tensor, call: int) -> Callable[..., Any]:
     return give
 
 
-def _layer(module: nn.Module, name: str) -> nn.Module:
+def layer_of(module: nn.Module, name: str) -> nn.Module:
+    """Return the layer of that name; LayerError where there is none, with close ones, or where it cannot be read."""
     found = find_layer(module, name)
     if is_scripted(module) or (found is not None and is_scripted(found)):
         raise LayerError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import LayerError, ParameterError, TargetError
-from sightline.forward import Precision
+from sightline.forward import Precision, layer_call, layer_of
 from sightline.methods import Method, find_methods, resolve_parameters
 from sightline.models.adapted import named_layers
 from sightline.models.model import Model
@@ -32,6 +32,7 @@ class Plan:
     layers: tuple[str, ...]
     options: Options
     check: bool
+    images: int = 1
 
     def layers_for(self, method: Method, x: Tensor) -> tuple[str, ...]:
         """Return the layers that a method reads: none, those that were named, or what tracing found."""
@@ -60,8 +61,10 @@ def make_plan(
     Raises ParameterError, LayerError, or ModelError where the weights are broken.
     """
     methods = find_methods(method)
-    if not isinstance(seed, int):
-        raise ParameterError(f"seed={seed!r}: wanted a whole number.")
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ParameterError(f"seed={seed!r}: wanted a whole number from 0 to 2**63 - 1.")
+    if chunk is not None and chunk < 1:
+        raise ParameterError(f"chunk={chunk}: wanted at least 1 point, or None.")
     exact: Precision = _one_of("precision", str(precision).removeprefix("torch."), Precision)
     said: Output = _one_of("output", output, Output)
     plan = Plan(
@@ -106,7 +109,10 @@ def _layer_names(model: Model, layer: Any) -> tuple[str, ...]:
     wrong = next((one for one in listed if not isinstance(one, (str, nn.Module))), None)
     if wrong is not None:
         raise LayerError(f"layer={wrong!r}: wanted a layer's name or module (sightline layers MODEL lists them).")
-    return tuple(_name_of(model, one) if isinstance(one, nn.Module) else one for one in listed)
+    names = tuple(_name_of(model, one) if isinstance(one, nn.Module) else one for one in listed)
+    for name in names:
+        layer_of(model.module, layer_call(name)[0])
+    return names
 
 
 def _name_of(model: Model, wanted: nn.Module) -> str:

@@ -147,6 +147,8 @@ def baseline_of(given: Any, x: Tensor, how: Preprocessing, seed: int) -> Tensor:
 
 
 def _given_baseline(given: Tensor, x: Tensor) -> Tensor:
+    if not bool(torch.isfinite(given).all()):
+        raise ParameterError("the baseline or fill holds NaN or infinity; wanted finite, preprocessed values.")
     try:
         return given.expand_as(x)
     except RuntimeError:

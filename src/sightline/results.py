@@ -60,7 +60,7 @@ def explanation_of(
     notes = (_HIDDEN,) if view.shared.forward.hidden_head and plan.options.output == "logit" else ()
     own = tuple(t for n in view.reports.get("notes", ()) if (t := n if isinstance(n, str) else n[row]))
     agreement = tuple(str(a) for a in (view.reports.get("agreement"),) if a is not None)
-    said = (*notes, *own, *_notes(found, told=bool(own))) if plan.check else own
+    said = (*notes, *own, *_notes(found, told=bool(own), asked_layers=bool(plan.layers))) if plan.check else own
     return replace(found, notes=(*agreement, *said))
 
 
@@ -78,10 +78,14 @@ def _style(method: Method, values: np.ndarray, parameters: Mapping[str, Any]) ->
     return "diverging" if signed else ("sequential" if method.style == "grey" else method.style)
 
 
-def _notes(e: Explanation, *, told: bool) -> tuple[str, ...]:
+def _notes(e: Explanation, *, told: bool, asked_layers: bool) -> tuple[str, ...]:
     notes = []
     if not told and not e.attribution.any():
         notes.append("the map is zero everywhere: nothing here speaks for this target by this method")
+    elif _is_constant(e.at_input()) and METHODS[e.method].family != "control":
+        notes.append("the map is the same everywhere, so it tells no place from another")
+    if e.layer is None and asked_layers and "layer" not in METHODS[e.method].reads:
+        notes.append("layer= changes nothing here: this method reads no layer")
     if e.completeness is not None and e.completeness.gap > _GAP:
         notes.append(_unbalanced(e, e.completeness))
     if e.coverage is not None and e.coverage.unchanged:
@@ -92,6 +96,10 @@ def _notes(e: Explanation, *, told: bool) -> tuple[str, ...]:
     if e.coverage is not None and e.coverage.unseen:
         notes.append(f"could not see into: {', '.join(e.coverage.unseen)}")
     return tuple(notes)
+
+
+def _is_constant(values: np.ndarray) -> bool:
+    return values.size > 1 and float(np.ptp(values)) <= 1e-5 * float(np.abs(values).max())
 
 
 def _unbalanced(e: Explanation, sums: Completeness) -> str:
@@ -107,7 +115,8 @@ def _unbalanced(e: Explanation, sums: Completeness) -> str:
             f"incomplete: the sum is {sums.gap:.0%} off f(x) - f(baseline); take more steps, or another layer where "
             "something passes this one by"
         )
-    return f"incomplete: the sum is {sums.gap:.0%} off f(x) - f(baseline); take more steps"
+    more = "steps" if "steps" in e.parameters else "samples"
+    return f"incomplete: the sum is {sums.gap:.0%} off f(x) - f(baseline); take more {more}"
 
 
 def predictions_of(forward: Forward, model: Model, row: int) -> list[Prediction]:

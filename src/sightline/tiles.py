@@ -17,6 +17,7 @@ from sightline.forward import run_forward
 from sightline.goals import probabilities, top_count
 from sightline.images import Picture
 from sightline.masks import windows
+from sightline.methods import Method
 from sightline.models.model import Model
 from sightline.results import best_classes
 from sightline.samples import Failure
@@ -63,12 +64,13 @@ def tiled(
     explain: Explain,
     model: Model,
     images: Any,
+    methods: Sequence[Method],
     target: Target | Sequence[Target],
     tile: int,
     overlap: float,
     fail: Callable[[Failure], None],
 ) -> Iterator[tuple[Any, Explanation]]:
-    """Yield what ``explain(model, tiles, target=, on_failure=)`` gives for each picture's tiles, put together.
+    """Yield what ``explain(model, tiles, method=, target=, on_failure=)`` gives for each picture's tiles, put together.
 
     ``tile`` is the side in the picture's pixels, ``overlap`` the share of it that neighbours have in common; each
     whole tile is brought to the model's input size. Classes are those of the mean probability over all tiles.
@@ -78,7 +80,7 @@ def tiled(
     whole = replace(model, preprocessing=model.preprocessing.with_fit("squash"))
     for given in images if isinstance(images, (list, tuple)) else [images]:
         try:
-            for e in _scene(explain, whole, given, target, tile, overlap, fail):
+            for e in _scene(explain, whole, given, methods, target, tile, overlap, fail):
                 yield given, e
         except SightlineError as error:
             fail(Failure(given, None, error))
@@ -99,6 +101,7 @@ def _scene(
     explain: Explain,
     model: Model,
     given: Any,
+    methods: Sequence[Method],
     target: Target | Sequence[Target],
     tile: int,
     overlap: float,
@@ -106,18 +109,35 @@ def _scene(
 ) -> Iterator[Explanation]:
     picture = model.read(given)
     places = windows(picture.size, tile, max(1, round(tile * (1 - overlap))))
-    tiles = [picture.pixels[place] for place in places]
-    chances = _mean_probabilities(model, tiles)
-    failures: dict[str | None, SightlineError] = {}
+    chances = _mean_probabilities(model, [picture.pixels[place] for place in places])
     classes = _classes(target, chances, model)
-    found = explain(model, tiles, target=classes, on_failure=lambda f: failures.setdefault(f.method, f.error))
-    stitches = _stitched(found, tiles, places, picture.size)
+    failures: dict[str | None, SightlineError] = {}
+    found: list[Explanation] = []
+    for group, parts in _groups(methods, places, picture):
+        pixels = [picture.pixels[place] for place in parts]
+        maps = explain(
+            model, pixels, method=group, target=classes, on_failure=lambda f: failures.setdefault(f.method, f.error)
+        )
+        stitches = _stitched(maps, pixels, parts, picture.size)
+        asked = {"tile": tile, "overlap": overlap}
+        found += [_result(s, model, picture, chances, parts, asked) for s in stitches if s.first.method not in failures]
     if None in failures:
         raise failures[None]
     for method, error in failures.items():
         fail(Failure(given, method, error))
-    for stitch in (s for s in stitches if s.first.method not in failures):
-        yield _result(stitch, model, picture, chances, places, {"tile": tile, "overlap": overlap})
+    order = [m.name for m in methods]
+    yield from sorted(found, key=lambda e: order.index(e.method))
+
+
+def _groups(
+    methods: Sequence[Method], places: list[Place], picture: Picture
+) -> Iterator[tuple[list[str], list[Place]]]:
+    """Yield the methods with the places that each is asked about: the tiles, or for controls the whole picture."""
+    whole = [tuple(slice(0, side) for side in picture.size)]
+    for control, parts in ((False, places), (True, whole)):
+        names = [m.name for m in methods if (m.family == "control") == control]
+        if names:
+            yield names, parts
 
 
 def _stitched(
@@ -164,10 +184,11 @@ def _result(
 ) -> Explanation:
     first, scores = stitch.first, np.array(stitch.scores)
     best = places[int(scores.argmax())]
-    said = (
-        f"{len(places)} tiles of {asked['tile']} pixels; score and probabilities are their means; the highest score, "
+    several = (
+        "; score and probabilities are their means; the highest score, "
         f"{scores.max():.4g}, is that of the tile at x={best[1].start}, y={best[0].start}"
     )
+    said = f"{len(places)} tiles of {asked['tile']} pixels{several}" if len(places) > 1 else "one tile holds all of it"
     counted = (f"{note} ({n} of {len(places)} tiles)" for note, n in stitch.notes.items())
     about = {"image": picture.name, "image_hash": picture.hash}
     return replace(

@@ -42,7 +42,7 @@ class Asked:
     output: Any = "logit"
     precision: Any = "model"
     seed: int = 0
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     tile: int | None = None
     overlap: float = 0.25
 

@@ -180,7 +180,7 @@ Preprocess = Annotated[
     ),
 ]
 MaxPixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger images.", min=1)]
-Seed = Annotated[int, typer.Option("--seed", help="The seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="The seed of everything random.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Load a file that runs code; only if you know who made it.")]
 Tile = Annotated[
     int | None,

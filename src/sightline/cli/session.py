@@ -97,19 +97,30 @@ def _notes_on_stderr() -> None:
         log.propagate = False
 
 
-def parse_parameters(settings: Sequence[str] | None) -> dict[str, str]:
-    """Read ``name=value`` settings.
+def parse_parameters(settings: Sequence[str] | None) -> dict[str, Any]:
+    """Read ``name=value`` settings; a value that ends in .npy is the array in that file.
 
     >>> parse_parameters(["steps=20", "grad_cam.relu=false"])
     {'steps': '20', 'grad_cam.relu': 'false'}
     """
-    found = {}
+    found: dict[str, Any] = {}
     for setting in settings or ():
         name, equals, value = setting.partition("=")
         if not equals or not name.strip():
             raise ParameterError(f"--set {setting}: wanted name=value, as in --set steps=20.")
-        found[name.strip()] = value.strip()
+        found[name.strip()] = _array(value.strip()) if value.strip().casefold().endswith(".npy") else value.strip()
     return found
+
+
+def _array(file: str) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(file, allow_pickle=False)
+    except OSError as error:
+        raise ParameterError(f"--set ...={file}: cannot be read ({error.strerror or 'not an array file'}).") from None
+    except (ValueError, EOFError):
+        raise ParameterError(f"--set ...={file}: not an array that numpy.save wrote.") from None
 
 
 def parse_preprocessing(text: str, usual: Preprocessing | None = None) -> Preprocessing:

@@ -123,11 +123,13 @@ class _Rule:
     def said(self, tau: float, confidence: float, samples: int) -> str:
         """Say in a sentence what was found and how sure it is."""
         low, high = self.bounds(math.log(1 / (1 - confidence)))
-        which = f"{self.size} of {len(self.chosen)} segments" if self.size else "no segment is needed"
-        doubt = "" if self.sure else f"; not shown to reach {tau:g} within {samples} samples"
+        segments = f"{self.size} of {len(self.chosen)} segments"
+        which = f"anchor: {segments if self.size else 'no segment is needed'}"
+        if not self.sure:
+            which = f"no anchor of precision {tau:g} was found within {samples} samples; the last candidate: {segments}"
         return (
-            f"anchor: {which}, precision {self.precision:.2f} ({low:.2f} to {high:.2f} at {confidence:.0%}), "
-            f"coverage {0.5**self.size:.2g}{doubt}"
+            f"{which}, precision {self.precision:.2f} ({low:.2f} to {high:.2f} at {confidence:.0%}), "
+            f"coverage {0.5**self.size:.2g}"
         )
 
 

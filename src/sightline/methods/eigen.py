@@ -45,6 +45,9 @@ def _first_component(values: Tensor, centre: bool, sign: Sign) -> Tensor:
     """
     flat = values.flatten(2)
     flat = flat - flat.mean(2, keepdim=True) if centre else flat
+    size = flat.abs().amax((1, 2), keepdim=True)
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    flat = flat / size  # squares of large numbers overflow
     gram = flat @ flat.mT if flat.shape[1] <= flat.shape[2] else flat.mT @ flat
     _, vectors = torch.linalg.eigh(gram)
     first = vectors[..., -1:]
@@ -52,8 +55,10 @@ def _first_component(values: Tensor, centre: bool, sign: Sign) -> Tensor:
         component = (flat.mT @ first).squeeze(2)
     else:
         component = first.squeeze(2) * (flat @ first).norm(dim=1)
-    component = _turned(component, values) if sign == "evidence" else component
-    shaped: Tensor = component.reshape(len(values), *values.shape[2:])
+    component = (
+        _turned(component, values / size.reshape(-1, *[1] * (values.ndim - 1))) if sign == "evidence" else component
+    )
+    shaped: Tensor = (component * size.squeeze(2)).reshape(len(values), *values.shape[2:])
     return shaped
 
 

@@ -24,6 +24,7 @@ Fill: TypeAlias = Baseline | Literal["inpaint"]
 Cover: TypeAlias = Callable[[Tensor], Tensor]
 
 _LEAST_SAMPLES = 50  # before the standard error is believed
+_TOGETHER = 25  # masks that are added up at once
 
 
 def covering(rec: Recording, fill: Fill) -> Cover:
@@ -59,8 +60,8 @@ def _mask(keep: Tensor, x: Tensor) -> Tensor:
 @method(family="perturbation", cite="Zeiler & Fergus 2014, arXiv:1311.2901, sec. 4.2", reads="scores")
 def occlusion(
     rec: Recording,
-    window: Annotated[float, Range(0)] = 0.15,
-    stride: Annotated[float, Range(0)] = 0.075,
+    window: Annotated[float, Range(0.001)] = 0.15,
+    stride: Annotated[float, Range(0.001)] = 0.075,
     fill: Fill = "zero",
 ) -> Tensor:
     """The score's drop when a window is covered, averaged over the windows that cover a position.
@@ -104,7 +105,7 @@ def rise(
     rec: Recording,
     samples: Count = 500,
     cells: Count = 7,
-    keep: Share = 0.5,
+    keep: Annotated[float, Range(0.001, 1)] = 0.5,
     fill: Fill = "zero",
     centre: bool = True,
     resized: bool = False,
@@ -117,28 +118,38 @@ def rise(
     """
     cover, size = covering(rec, fill), rec.x.shape[2:]
     masks, again = itertools.tee(random_masks(size, cells, keep, samples, rec.seed, resized=resized))
-    sums = _Moments(rec, size)
-    for mask, score in zip(again, rec.scores_at(map(cover, masks)), strict=True):
-        sums.add(mask, score)
+    sums, pairs = _Moments(rec), zip(again, rec.scores_at(map(cover, masks)), strict=True)
+    while some := list(itertools.islice(pairs, _TOGETHER)):
+        sums.add(*map(torch.stack, zip(*some, strict=True)))
         if tolerance and sums.enough(tolerance):
             break
+    if tolerance:
+        rec.note(stopped(sums.count, samples, sums.enough(tolerance)))
     rec.sampled(sums.error(centre, keep).to(rec.x).unsqueeze(1))
-    return sums.mean(centre, keep).to(rec.x)
+    found: Tensor = sums.mean(centre, keep).to(rec.x).unflatten(1, size)
+    return found
+
+
+def stopped(count: int, samples: int, enough: bool) -> str:
+    """Say after how many samples a sweep with a tolerance came to its end."""
+    reached = "the tolerance was reached" if enough else "the tolerance was not reached: take more samples"
+    return f"{count} of at most {samples} samples were taken; {reached}"
 
 
 class _Moments:
-    """Running sums of s^a m^b for masks m (*S) and scores s (N,), a and b up to 2, in float64."""
+    """Running sums (N, P) over masks m (P positions) and scores s (N,) of s^a m^b, a and b up to 2, in float64."""
 
-    def __init__(self, rec: Recording, size: tuple[int, ...]) -> None:
-        zero = torch.zeros((len(rec.x), *size), dtype=torch.float64, device=rec.x.device)
+    def __init__(self, rec: Recording) -> None:
+        zero = torch.zeros((len(rec.x), rec.x[0, 0].numel()), dtype=torch.float64, device=rec.x.device)
         self.count = 0
         self.sums = {(a, b): zero.clone() for a in range(3) for b in range(3)}
 
-    def add(self, mask: Tensor, score: Tensor) -> None:
-        m, s = mask.to(self.sums[0, 0]), score.double().reshape(-1, *[1] * mask.ndim)
-        self.count += 1
+    def add(self, masks: Tensor, scores: Tensor) -> None:
+        """Add masks (K, *S) and their scores (K, N)."""
+        m, s = masks.to(self.sums[0, 0]).flatten(1), scores.to(self.sums[0, 0])
+        self.count += len(masks)
         for (a, b), total in self.sums.items():
-            total += s**a * m**b
+            total += (s**a).T @ (m**b if b else torch.ones_like(m[:, :1]))
 
     def mean(self, centre: bool, keep: float) -> Tensor:
         """Return the mean over masks of (s - c) m / keep, c the mean score or 0: (N, *S)."""
@@ -158,9 +169,9 @@ class _Moments:
         """Say whether the standard error is small enough for every image, as a share of its map's range."""
         if self.count < _LEAST_SAMPLES:
             return False
-        values = self.mean(True, 1.0).flatten(1)
+        values = self.mean(True, 1.0)
         spread = values.amax(1) - values.amin(1)
-        return bool((self.error(True, 1.0).flatten(1).mean(1) <= tolerance * spread).all())
+        return bool((self.error(True, 1.0).mean(1) <= tolerance * spread).all())
 
     def _of(self, a: int, b: int) -> Tensor:
         return self.sums[a, b] / self.count

@@ -281,6 +281,8 @@ def _owners(key: str, methods: list[Method]) -> list[Method]:
 
 def _checked(value: Any, parameter: Parameter, owner: Method) -> Any:
     where = f"{owner.name}.{parameter.name}"
+    if isinstance(value, (list, tuple)):
+        value = _listed(value, parameter, where)
     if isinstance(value, (Tensor, np.ndarray)):
         if Tensor in parameter.types:
             return value
@@ -291,6 +293,16 @@ def _checked(value: Any, parameter: Parameter, owner: Method) -> Any:
     if _is_number(converted) and not _in_range(converted, parameter):
         raise ParameterError(f"{where}={value}: wanted {_wanted(parameter)}.")
     return converted
+
+
+def _listed(value: Any, parameter: Parameter, where: str) -> Any:
+    """Return a list as the array that it is, or as text with commas."""
+    if Tensor not in parameter.types:
+        return ",".join(map(str, value))
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ParameterError(f"{where}: a list that is no array came; wanted {_wanted(parameter)}.") from None
 
 
 def _is_number(value: Any) -> bool:

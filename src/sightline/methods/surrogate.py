@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline.coalitions import exact_or_sampled, fair, keep_maps, orders
 from sightline.masks import Segments, segments_of
-from sightline.methods.perturbation import Fill, covering, nothing_of
+from sightline.methods.perturbation import Fill, covering, nothing_of, stopped
 from sightline.methods.registry import Range, method
 from sightline.recording import Recording
 from sightline.sobol import design as sobol_design
@@ -61,6 +61,8 @@ def _estimated(
             break
     else:
         found = estimate(torch.stack(scores))
+    if tolerance:
+        rec.note(stopped(len(scores), len(coalitions[0]), _small(found, tolerance)))
     rec.sampled(_painted([error for _, error in found], labels, rec.x).unsqueeze(1))
     return found
 

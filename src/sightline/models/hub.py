@@ -36,7 +36,7 @@ def is_hub_name(name: str) -> bool:
     if Path(name).is_dir():
         return (Path(name) / "config.json").is_file()
     parts = name.split("/")
-    return len(parts) == 2 and all(p and p[0].isalnum() for p in parts) and ":" not in name and not Path(name).exists()
+    return len(parts) == 2 and all(re.fullmatch(r"[A-Za-z0-9][\w.-]*", p) for p in parts) and not Path(name).exists()
 
 
 def from_hub(name: str, weights: Any, seed: int, *, trust: bool = False) -> Model:

@@ -51,7 +51,8 @@ class ForwardRule:
     """A forward rule as data: its name, and for each operation's name the function that replaces it.
 
     ``allowed`` are the autograd nodes whose own gradient the rule wants. A ``paired`` rule compares the pass with
-    one over a baseline. ``settings`` is what its operations need to know; without what it ``needs`` it means nothing.
+    one over a baseline. ``settings`` is what its operations need to know; without what it ``needs``, or
+    with what it ``lacks``, it means nothing.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ForwardRule:
     paired: bool = False
     settings: Any = None
     needs: str | None = None
+    lacks: str | None = None
 
     def __hash__(self) -> int:
         return id(self)
@@ -178,6 +180,11 @@ class Pass(TorchFunctionMode):
                 f"{self.rule.name}: no {self.rule.needs} was seen in this model, and without it the method is plain "
                 "LRP; use lrp."
             )
+        if self.rule.lacks is not None and self.changed[self.rule.lacks]:
+            raise RefusedError(
+                f"{self.rule.name} is made for positive activations, as ReLUs give, and has no rule for this model's "
+                f"{self.rule.lacks}; use attn_lrp or lrp."
+            )
         return self
 
     def _call_module(self, x: Tensor) -> Any:
@@ -198,7 +205,7 @@ class Pass(TorchFunctionMode):
             with self:
                 score = goal.score(self.forward, rows)
             if not score.requires_grad:
-                raise _no_path(self.rule, goal)
+                raise _no_path(self.rule, goal, differentiable=self.forward.logits.requires_grad)
             coverage = self._coverage(score)
             found = self._gradient(score, goal)
         parts = tuple((self._reached.pop(number), self.intercepts[number]) for number in sorted(self._reached))
@@ -241,7 +248,7 @@ class Pass(TorchFunctionMode):
     ) -> Any:
         name, in_place = _said(func)
         op = self.rule.table.get(name)
-        call = Call(name, func, args, kwargs or {})
+        call = Call(name, func, _constant(args), {k: _constant(v) for k, v in (kwargs or {}).items()})
         if op is None or not call.varying:
             return call.run()
         if not in_place and not call.kwargs.get("inplace"):
@@ -280,6 +287,13 @@ class Pass(TorchFunctionMode):
         return what if what is not None and version == values._version else None
 
 
+def _constant(value: Any) -> Any:
+    """Return weights that nobody froze, as a function's hidden ones, as the constants that they are here."""
+    if isinstance(value, nn.Parameter):
+        return value.detach()
+    return type(value)(map(_constant, value)) if type(value) in (tuple, list) else value
+
+
 def _said(func: Any) -> tuple[str, bool]:
     """Return an operation's plain name, and whether it writes into its first argument.
 
@@ -308,7 +322,12 @@ def _refuse_scripted(rule: ForwardRule, module: nn.Module) -> None:
         )
 
 
-def _no_path(rule: ForwardRule, goal: Goal) -> RefusedError:
+def _no_path(rule: ForwardRule, goal: Goal, *, differentiable: bool = True) -> RefusedError:
+    if not differentiable:
+        return RefusedError(
+            f"{rule.name}: the model's scores do not depend on its input through anything that can be differentiated, "
+            "for it leaves torch, or detaches; use a method that needs only scores (occlusion, rise, kernel_shap)."
+        )
     return RefusedError(
         f"{rule.name}: the target '{goal.names[0].label}' does not depend on the input through anything that can be "
         "differentiated; choose another target, or a method that needs only scores."

@@ -101,14 +101,15 @@ def excitation_rule(dual: bool) -> ForwardRule:
     """Return excitation backprop, z⁺ without biases; its ``dual`` starts from the last layer's negated weights."""
     plus = z_plus(bias=False)
     negated = LinearRule(lambda w, b: (Group((-w).clamp(min=0), (-w).clamp(max=0), None),), _STABLE)
-    return lrp_rule("excitation_backprop", Composite(plus, plus, last=negated if dual else None))
+    rule = lrp_rule("excitation_backprop", Composite(plus, plus, last=negated if dual else None))
+    return replace(rule, lacks="attention")
 
 
 @cache
 def deep_taylor_rule(first: First, box: Box | None) -> ForwardRule:
     """Return deep Taylor decomposition: z⁺ without biases, and at the first layer the rule of its domain."""
     plus = z_plus(bias=False)
-    return lrp_rule("deep_taylor", Composite(plus, plus, _first(first), box=box))
+    return replace(lrp_rule("deep_taylor", Composite(plus, plus, _first(first), box=box)), lacks="attention")
 
 
 @cache

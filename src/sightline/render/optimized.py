@@ -47,9 +47,12 @@ def maximized_card(found: Maximized) -> Image.Image:
     """Return the picture beside the curve of its score."""
     picture = _shown(found.image)
     room = Room.around(picture.width)
-    plot = curve(found.scores, room.column, picture.height - 24, "step")
-    panels = [panel("the picture", picture, room), _captioned(f"its score, {compact(found.score)} at last", plot, room)]
     how = found.parameters
+    climb = found.scores[:-1] if how["transforms"] else found.scores  # the last is of the picture at rest
+    plot = curve(climb, room.column, picture.height - 24, "step")
+    moved = " of it moved a little at each step;" if how["transforms"] else ""
+    panels = [panel("the picture", picture, room)]
+    panels += [_captioned(f"the score{moved} at rest, at last: {compact(found.score)}", plot, room)]
     size = "x".join(map(str, found.image.shape[:2]))
     about = f"{found.model} · maximize · {how['parametrization']} · {how['steps']} steps · {size} · seed {how['seed']}"
     return sheet(found.target.label, about, [panels], found.notes, room)
