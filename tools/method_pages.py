@@ -222,11 +222,12 @@ def values(p) -> str:
 def draw(m: Method) -> None:
     """Write the method's picture: the scene, and the map over it or alone where it is fine-grained."""
     e = facts(m).shown
-    mode = "channels" if e.attribution.ndim == 3 and m.at == "layer" else "heatmap" if e.style == "grey" else "overlay"
+    channels = "reduction" in m.parameters and m.parameters["reduction"].default == "mean"
+    mode = "channels" if channels else "heatmap" if e.style == "grey" else "overlay"
     sides = [Image.fromarray(scene(SEED, label=STAR).image), e.render(mode).convert("RGB")]
-    sides = [s.resize((round(192 * s.width / s.height), 192), Image.Resampling.LANCZOS) for s in sides]
-    both = Image.new("RGB", (sum(s.width for s in sides) + 8, 192), "white")
+    sides = [s.resize((round(160 * s.width / s.height), 160), Image.Resampling.LANCZOS) for s in sides]
+    both = Image.new("RGB", (sum(s.width for s in sides) + 8, 160), "white")
     both.paste(sides[0], (0, 0))
     both.paste(sides[1], (sides[0].width + 8, 0))
     PICTURES.mkdir(parents=True, exist_ok=True)
-    both.quantize(96, dither=Image.Dither.NONE).save(PICTURES / f"{m.name}.png", optimize=True)
+    both.quantize(64, dither=Image.Dither.NONE).save(PICTURES / f"{m.name}.png", optimize=True)

@@ -19,7 +19,7 @@ __all__ = ["extremal_perturbation", "meaningful_perturbation"]
 Count = Annotated[int, Range(1)]
 _BLURS = 7
 _TIE = 0.01
-_SHRINKING = 0.7  # of the steps; in the others the region settles at its area
+_SHAPING = 0.7  # of the steps; in the others the region settles at its area
 Weight = Annotated[float, Range(0)]
 
 
@@ -104,31 +104,32 @@ def extremal_perturbation(
     cells: Count = 32,
     sigma: Weight = 3.0,
     rate: Weight = 0.05,
-    weight: Weight = 100.0,
+    weight: Weight = 300.0,
     fill: Baseline = "blur",
 ) -> Tensor:
     """The region of a given area that raises the score most: max_m f(x kept in m) - w |vecsort(m) - r_area|^2.
 
     ``areas`` is a share of the image, or several with commas, whose regions are averaged. "delete" lowers the score
-    by covering the region; "dual" does both. Regions are smooth over ``sigma`` of ``cells`` along the longer side.
+    by covering the region; "dual" does both. Regions are smooth over ``sigma`` of ``cells`` along the longer side. All
+    of the image is half kept at first, and ``weight`` grows to its full size, so that the score shapes the region
+    before its area is held.
     """
     shares, levels, size = _shares(areas), covers(rec, fill, blurs=_BLURS), rec.x.shape[2:]
-    first = 0.0 if variant == "delete" else 1.0  # the whole image, from which the region shrinks or grows
 
     def masks(coarse: Tensor) -> Tensor:
         return enlarged(max_convolved(coarse, sigma), size)
 
     def pose(coarse: Tensor, step: int, favour: Tensor) -> tuple[list[tuple[float, Tensor]], Tensor]:
         keep = masks(coarse)
-        reached = min(1.0, step / (_SHRINKING * steps))
-        wanted = [first + reached * (share - first) for share in shares for _ in range(len(rec.x))]
+        held = min(1.0, step / (_SHAPING * steps)) ** 2
+        wanted = [share for share in shares for _ in range(len(rec.x))]
         off = keep - _nearest(keep.detach(), wanted, enlarged(favour, size))
-        penalty = weight * off.square().flatten(1).mean(1).sum()
+        penalty = weight * held * off.square().flatten(1).mean(1).sum()
         keeps = keep.unflatten(0, (len(shares), -1))
         kept = [(1.0, seen_through(levels, m)) for m in keeps if variant != "delete"]
         return kept + [(-1.0, seen_through(levels, 1 - m)) for m in keeps if variant != "preserve"], penalty
 
-    start = levels.new_full((len(shares) * len(rec.x), *coarse_grid(size, cells)), first)
+    start = levels.new_full((len(shares) * len(rec.x), *coarse_grid(size, cells)), 0.5)
     found = masks(ascended(rec, start, pose, scale=scale_of(*ends_of(rec, levels)), steps=steps, rate=rate))
     regions: Tensor = found.unflatten(0, (len(shares), -1))
     for share, region in zip(shares, regions, strict=True):
