@@ -146,7 +146,7 @@ class Recording:
         The rows lie point by point. A chunk's graph is freed before the next one is made.
         """
         source = iter(points)
-        size = self._chunk()
+        size = self._chunk(grad=grad)
         while chunk := list(islice(source, size)):
             child = self._child(torch.cat(chunk), len(chunk), grad)
             yield child, len(chunk)
@@ -175,7 +175,7 @@ class Recording:
 
     def _scores_after(self, outputs: Iterable[Tensor]) -> Iterator[Tensor]:
         source, after = iter(outputs), self.memo(_bytes_after)
-        size = self._chunk(after)
+        size = self._chunk(after, grad=False)
         while chunk := list(islice(source, size)):
             forward = self._replaced(torch.cat(chunk), len(chunk), alone=after is not None)
             scores = self.goal.score(forward, self.rows.repeat(len(chunk)))
@@ -261,14 +261,15 @@ class Recording:
         """Keep the goal alive, so that its id is not given to another while readings are kept under it."""
         self.shared.goals[id(self.goal)] = self.goal
 
-    def _chunk(self, each: int | None = None) -> int:
+    def _chunk(self, each: int | None = None, *, grad: bool = True) -> int:
         options = self.shared.options
         if self.model.batch is not None:
             return 1  # it takes this many rows and no others
         if options.chunk is not None:
             return max(1, options.chunk)
-        bytes_each = 2 * (each or self.shared.forward.bytes_per_sample) * len(self.rows)
-        return max(1, min(_MOST_POINTS, _budget(self.x.device) // max(1, bytes_each)))
+        # With gradients all activations are kept, and as much again goes back; without, few live at a time.
+        bytes_each = (2.0 if grad else 0.5) * (each or self.shared.forward.bytes_per_sample) * len(self.rows)
+        return max(1, min(_MOST_POINTS, int(_budget(self.x.device) / max(1.0, bytes_each))))
 
     def _layer_name(self, layer: str | None) -> str:
         name = layer if layer is not None else self.layer
