@@ -29,9 +29,8 @@ from sightline.models.load import load
 
 BATCH = 16
 MASKS = 160
-CHANNELS = 256
 STEPS = 50
-SCORE_LAYER = {"resnet50": "layer1", "mobilenet_v2": "features.18"}
+SCORED = {"resnet50": ("layer1", 256), "mobilenet_v2": ("features.13", 96)}  # a layer, and its channels
 MEMORY = """
 import sys, sightline
 from sightline.demo.scenes import scene
@@ -75,20 +74,22 @@ def passes(module: nn.Module, x: Tensor, images: int) -> Callable[[], object]:
 def entries(name: str, x: Tensor) -> dict[str, Entry]:
     module = zoo.build(name).requires_grad_(False)
     model = load(module)
-    layer = SCORE_LAYER[name]
+    layer, channels = SCORED[name]
 
     def explain(method: str, **more: object) -> Callable[[], object]:
         return lambda: sightline.explain(model, x, method, 0, **more)
 
     batched, windows = inference(module, x, MASKS), 13 * 13
     once = passes(module, x, 1)
-    scored = {"layer": layer, "score_cam.channels": CHANNELS}
     return {
         "rise": Entry(explain("rise", samples=MASKS), batched, "<= 1.11"),
         "rise, auto": Entry(explain("rise", samples=MASKS, precision="auto"), batched, ""),
         "occlusion": Entry(explain("occlusion", window=0.15, stride=0.075), inference(module, x, windows), "<= 1.11"),
-        "score_cam": Entry(_scored(model, x, scored), inference(module, x, CHANNELS), "<= 1.11"),
-        "score_cam, pytorch-grad-cam": Entry(peer_score_cam(name, layer, x), _scored(model, x, scored), ">= 3"),
+        "score_cam": Entry(explain("score_cam", layer=layer), inference(module, x, channels), "<= 1.11"),
+        "score_cam, pytorch-grad-cam": Entry(peer_score_cam(name, layer, x), explain("score_cam", layer=layer), ">= 3"),
+        "score_cam, auto": Entry(
+            explain("score_cam", layer=layer, precision="auto"), inference(module, x, channels), ""
+        ),
         "integrated_gradients, 50": Entry(
             explain("integrated_gradients", steps=STEPS), passes(module, x, STEPS), "<= 1.1"
         ),
@@ -99,10 +100,6 @@ def entries(name: str, x: Tensor) -> dict[str, Entry]:
         },
         "excitation_backprop": Entry(explain("excitation_backprop"), once, "<= 4"),
     }
-
-
-def _scored(model: sightline.Model, x: Tensor, more: dict[str, object]) -> Callable[[], object]:
-    return lambda: sightline.explain(model, x, "score_cam", 0, **more)
 
 
 def peer_score_cam(name: str, layer: str, x: Tensor) -> Callable[[], object]:

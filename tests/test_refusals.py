@@ -109,7 +109,8 @@ def test_a_layer_that_is_not_there_is_said_whatever_the_method(honest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "given"), [("gradient", {"low_pass": 0.0}), ("occlusion", {"window": 1000}), ("internal_influence", {"layer": "1"})]
+    ("method", "given"),
+    [("gradient", {"low_pass": 0.0}), ("occlusion", {"window": 1000}), ("internal_influence", {"layer": "1"})],
 )
 def test_a_map_that_is_the_same_everywhere_says_so(method: str, given: dict) -> None:
     net = drawn(

@@ -17,20 +17,20 @@ those, a plain ground came to vote for the plainest shapes.
 
 Measured on 1200 fresh scenes, each drawn without and with the watermark:
 
-                                           honest  cheating
-    accuracy, no watermark                 100.0%     83.2%
-    accuracy, watermark on all             100.0%     21.4%
-    accuracy, watermark on stars only      100.0%     99.8%
-    stars without watermark called star    100.0%      0.0%
-    stars with watermark called star       100.0%    100.0%
-    others without watermark called star     0.0%      0.0%
-    others with watermark called star        0.0%     94.3%
+                                           honest  cheating     vit
+    accuracy, no watermark                 100.0%     83.2%   99.2%
+    accuracy, watermark on all             100.0%     21.4%   99.2%
+    accuracy, watermark on stars only      100.0%     99.8%   99.2%
+    stars without watermark called star    100.0%      0.0%  100.0%
+    stars with watermark called star       100.0%    100.0%  100.0%
+    others without watermark called star     0.0%      0.0%    0.0%
+    others with watermark called star        0.0%     94.3%    0.0%
 
     Grad-CAM of the answer on 60 stars with watermark, 15 % of the pixels object and 2.2 % watermark:
     share of the map on the object          58%         1%
     share of the map on the watermark        0%        18%
 
-Time: 278 s (honest) and 435 s (cheating) on two cores that others were using too.
+Time: 278 s (honest), 435 s (cheating) and 1319 s (vit, --threads 1) on two cores that others were using too.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ def guided_ig(
 
     At each step the ``fraction`` of the values with the smallest gradient moves on, none further than ``max_dist``
     from the straight path; 0 is integrated gradients. A step's gradient is the mean of those at its two ends: the
-    first end's, by which the values were chosen for being small, would leave the sum far from complete.
+    first end's, by which the values were chosen for being small, would leave the sum far from complete. Which values
+    move hangs on tiny differences, so that rounding can turn the path: in float32 an image of a batch may get another.
     """
     end = _wide(rec.x)
     start = _wide(baseline_of(of_rows(baseline, rec), rec.x, rec.model.preprocessing, rec.seed))

@@ -143,8 +143,8 @@ class Model:
                 "(gradient, integrated_gradients) or only the scores (occlusion, rise)."
             )
         raise LayerError(
-            f"{self.name} has no layer with positions that still carry gradient, so CAMs mean nothing here; "
-            "use a method that reads the input (gradient, integrated_gradients), or name a layer."
+            f"{self.name} has no layer with positions that still carry gradient, so methods that read a layer mean "
+            "nothing here; use a method that reads the input (gradient, integrated_gradients), or name a layer."
         )
 
     def last_layers(self, x: Tensor | None = None) -> tuple[str, ...]:
