@@ -50,7 +50,7 @@ class Facts:
 
 @cache
 def model(name: str) -> sightline.Model:
-    return sightline.load(name)
+    return sightline.load(name, device="cpu")
 
 
 @cache
