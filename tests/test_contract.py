@@ -32,6 +32,7 @@ SAME_FOR_ANY_IMAGE = {
 RECTIFYING = {"guided_backprop", "deconvnet", "guided_grad_cam"}
 
 ATTENTION = {"attention", "attention_rollout", "gradient_rollout", "attention_gradient", "attention_flow", "legrad"}
+POSITIVE = ("deep_taylor", "excitation_backprop", "contrastive_excitation_backprop")  # activations, as ReLUs give
 CHANNELS = {"activations": None, "deep_feature_factorization": 4}  # maps by channel at the layer: how many
 ONE_RESOLUTION = set(NETS) - {"conv", "softmax", "binary"}
 
@@ -40,6 +41,7 @@ REFUSED = {
     **{(m, "smooth"): "smooth_activations=True" for m in RECTIFYING},
     **{(m, net): "no attention" for m in ATTENTION for net in set(NETS) - {"tokens", "registers"}},
     **{("attn_lrp", net): "no attention" for net in set(NETS) - {"tokens", "registers"}},
+    **{(m, net): "use attn_lrp" for m in POSITIVE for net in ("tokens", "registers")},
     **{("xrai", net): "use integrated_gradients" for net in ("signal", "volume")},
     **{("cam", net): "use grad_cam" for net in ("functional", "tokens", "registers", "dense")},
     **{("refine_cam", net): "none finer" for net in ONE_RESOLUTION},

@@ -501,7 +501,7 @@ def test_jax_gives_what_torch_gives_through_the_bridge(twin, tmp_path):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert "guided_backprop guided: the model's ReLUs cannot be seen" in ran.stdout
+    assert "guided_backprop guided_backprop: the model's ReLUs cannot be seen" in ran.stdout
     assert "('pool', 'MaxPooling2D')" in ran.stdout
     with np.load(tmp_path / "out.npz") as found:
         assert set(found.files) == set(methods) - {"guided_backprop"}

@@ -10,7 +10,7 @@ from torch import nn
 import sightline
 from nets import drawn, make
 from sightline.demo.scenes import scene
-from sightline.errors import LayerError, ModelError, ParameterError, RefusedError, TargetError
+from sightline.errors import LayerError, ModelError, ParameterError, RefusedError
 
 STAR = scene(11).image
 
@@ -55,7 +55,7 @@ def test_rules_for_positive_activations_refuse_attention(method: str) -> None:
 )
 @pytest.mark.parametrize("images", [1, 2])
 def test_one_or_one_for_each_image(honest, method: str, name: str, array, images: int) -> None:
-    with pytest.raises(ParameterError, match=f"{method}.*3 {name} came for {images} image|3 {name} came for {images}"):
+    with pytest.raises(ParameterError, match=f"{name} for 3 images came with {images} image"):
         sightline.explain(honest, [STAR] * images, method, 0, **{name: array})
 
 
@@ -94,11 +94,6 @@ def test_numbers_that_mean_nothing(honest, given: dict, word: str) -> None:
 def test_nothing_is_no_size(honest, name: str, value: float) -> None:
     with pytest.raises(ParameterError, match=rf"{name}=0: wanted a number"):
         sightline.explain(honest, STAR, "rise" if name == "keep" else "occlusion", 0, **{name: value})
-
-
-def test_a_contrast_of_a_class_with_itself(honest) -> None:
-    with pytest.raises(TargetError, match="with itself"):
-        sightline.explain(honest, STAR, "gradient", "star", contrast="star")
 
 
 def test_a_layer_that_is_not_there_is_said_whatever_the_method(honest) -> None:

@@ -140,7 +140,7 @@ def test_any_class_keeps_its_rank():
 def test_too_few_samples_are_said(samples):
     said = {"segments": QUARTERS, "fill": "zero", "samples": samples}
     (e,) = sightline.explain(both, torch.ones(1, 1, 8, 8), "anchors", 1, **said)
-    assert f"not shown to reach 0.95 within {samples} samples" in e.notes[0]
+    assert f"no anchor of precision 0.95 was found within {samples} samples" in e.notes[0]
 
 
 @pytest.mark.parametrize("target", [contrast(1, 0), joint(0, 1), lambda logits: logits[:, 0]])

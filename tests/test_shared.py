@@ -77,6 +77,8 @@ REFUSED = {("deit_tiny", m) for m in ("guided_backprop", "deconvnet", "guided_gr
 ATTENTION = ("attention", "attention_rollout", "gradient_rollout", "attention_gradient", "attention_flow", "legrad")
 REFUSED |= {(name, m) for name in ("squeezenet1_1", "mobilenet_v2") for m in (*ATTENTION, "attn_lrp")}
 REFUSED |= {("deit_tiny", "refine_cam")}  # one resolution only
+POSITIVE = ("deep_taylor", "excitation_backprop", "contrastive_excitation_backprop")  # activations, as ReLUs give
+REFUSED |= {("deit_tiny", m) for m in POSITIVE}
 FEW = {"samples": 2, "steps": 4, "evaluations": 20, "count": 9, "window": 0.5, "stride": 0.25}
 
 

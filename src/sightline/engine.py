@@ -213,7 +213,9 @@ def _cut_to_batch(plan: Plan, batch: list[Sample]) -> Plan:
         if ndim is None or value.ndim != ndim or len(value) == 1:
             return value
         if len(value) != plan.images:
-            raise ParameterError(f"{len(value)} {name} came for {_counted(plan.images)}; wanted one, or one for each.")
+            raise ParameterError(
+                f"{name} for {len(value)} images came with {_counted(plan.images)}; wanted one, or one for each image."
+            )
         return value[numbers]
 
     parameters = {m: {k: cut(k, v) for k, v in p.items()} for m, p in plan.parameters.items()}

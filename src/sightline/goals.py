@@ -183,8 +183,6 @@ def _class_goal(index: Tensor, labels: Labels, output: Output) -> Goal:
 
 
 def _difference(a: Goal, b: Goal) -> Goal:
-    if a.classes is not None and b.classes is not None and bool((a.classes == b.classes).all()):
-        raise TargetError(f"a contrast of {a.names[0].label} with itself is zero everywhere; wanted two classes.")
     names = tuple(
         TargetName(x.index, f"{x.label} rather than {y.label}") for x, y in zip(a.names, b.names, strict=True)
     )
