@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="entries that begin with one of these, separated by commas")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # the other library's own
     print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.rounds} rounds, one image, 224 x 224")
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     for name in arguments.models.split(","):

@@ -161,3 +161,12 @@ def test_an_anchor_that_was_not_found_is_not_called_one(honest) -> None:
 def test_expected_gradients_wants_samples_not_steps(honest) -> None:
     e = sightline.explain(honest, STAR, "expected_gradients", 0, samples=2)
     assert "take more samples" in " ".join(e.notes)
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "given"),
+    [("finer_cam", "demo/honest", "similar"), ("refine_cam", "demo/honest", "stages"), ("legrad", "demo/vit", "last")],
+)
+def test_more_than_there_is_is_said(method: str, model: str, given: str) -> None:
+    e = sightline.explain(model, STAR, method, "star", **{given: 99})
+    assert f"{given}=99: the model has" in " ".join(e.notes)

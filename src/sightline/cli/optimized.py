@@ -122,6 +122,8 @@ def counterfactual_command(
 
     report, made = Report(), list[dict[str, Any]]()
     models = load_models(model, loading)
+    if out.suffix.casefold() in (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"):
+        raise ParameterError(f"--out {out}: the picture is a PNG; wanted a directory, or a name that ends in .png.")
     if len(models) > 1 and out.suffix.casefold() == ".png":
         raise ParameterError(
             f"--out {out}: one picture cannot hold the results of {len(models)} models; give a directory."

@@ -37,6 +37,8 @@ def legrad(rec: Recording, last: Annotated[int, Range(0)] = 0) -> Tensor:
     forward = _tapped(rec, blocks)
     found = find_attention(forward.logits.grad_fn, len(rec.rows), tuple(rec.x.shape[2:]))
     entering = _gradients_of_ends(rec, forward, blocks)
+    if last > len(blocks):
+        rec.note(f"last={last}: the model has {len(blocks)} blocks")
     first = len(blocks) - min(last or len(blocks), len(blocks))
     total = torch.zeros((), device=rec.x.device)
     for i in range(first, len(blocks)):

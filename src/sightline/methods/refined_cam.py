@@ -58,7 +58,10 @@ def _gradients_of_similar(rec: Recording, similar: int) -> Iterator[Tensor]:
     logits = class_scores(rec.shared.forward, "logit").detach()
     apart = (logits - logits.gather(1, classes.unsqueeze(1))).abs()
     apart = apart.scatter(1, classes.unsqueeze(1), torch.inf)
-    found = apart.topk(min(similar, logits.shape[1] - 1), dim=1, largest=False).indices
+    rest = logits.shape[1] - 1
+    if rest < similar:
+        rec.note(f"similar={similar}: the model has {rest} other {'class' if rest == 1 else 'classes'}")
+    found = apart.topk(min(similar, rest), dim=1, largest=False).indices
     for others in found.unbind(1):
         yield rec.for_target(_goal_of(rec, others)).gradient("layer")
 
@@ -139,6 +142,8 @@ def refine_cam(rec: Recording, stages: Annotated[int, Range(2)] = 3) -> Tensor:
     ``stages`` counts the layer itself and, before it, the last layer of each finer resolution, nearest first.
     """
     names = [*_finer_layers(rec)[: stages - 1], str(rec.layer)]
+    if len(names) < stages:
+        rec.note(f"stages={stages}: the model has {len(names)} resolutions up to this layer")
     options = replace(rec.shared.options, layers=(*names, *rec.goal.layers))
     with record(rec.model, rec.x, options) as found:
         view = replace(found.for_target(rec.goal), rows=rec.rows)
