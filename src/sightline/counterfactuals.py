@@ -181,7 +181,6 @@ def _plan(model: Any, target: Target, layer: Any, output: Output, seed: int, chu
         output=output,
         precision="model",
         seed=seed,
-        check=True,
         chunk=chunk,
         parameters={},
         tick=tick,

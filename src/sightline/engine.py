@@ -31,7 +31,7 @@ from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Output, PerImage, Target, layers_of, part_of
 from sightline.tiles import tiled
 
-__all__ = ["Failure", "explain", "explanations", "predict", "refuse_other_labels"]
+__all__ = ["Failure", "explain", "explain_batch", "explanations", "goals_of", "predict", "refuse_other_labels"]
 
 _BATCH = 8
 
@@ -47,7 +47,6 @@ def explain(
     output: Output = "logit",
     precision: Precision | torch.dtype = "model",
     seed: int = 0,
-    check: bool = True,
     batch_size: int = _BATCH,
     chunk: int | None = None,
     tile: int | None = None,
@@ -66,7 +65,7 @@ def explain(
     "log_probability". ``precision`` is "model" (its weights' own), "float64", "float32", "bfloat16", "float16", or
     "auto": sweeps that only need scores run in bfloat16, channels last, where the device computes in it and the first
     points' scores have a correlation of 0.999 with the model's own precision; a note says so.
-    ``check`` refuses broken weights and notes poor completeness. ``chunk`` bounds the points of one pass in sweeps.
+    ``chunk`` bounds the points of one pass in sweeps.
     ``tile`` explains large pictures in tiles of that many pixels a side, which share ``overlap`` of it.
     Further parameters go to the methods that have them; ``{"grad_cam.relu": False}`` addresses one.
 
@@ -92,7 +91,6 @@ def explain(
             output=output,
             precision=precision,
             seed=seed,
-            check=check,
             batch_size=batch_size,
             chunk=chunk,
             tile=tile,
@@ -114,7 +112,6 @@ def explanations(
     output: Output = "logit",
     precision: Precision | torch.dtype = "model",
     seed: int = 0,
-    check: bool = True,
     batch_size: int = _BATCH,
     chunk: int | None = None,
     tile: int | None = None,
@@ -136,7 +133,6 @@ def explanations(
             output=output,
             precision=precision,
             seed=seed,
-            check=check,
             batch_size=batch_size,
             chunk=chunk,
             parameters=parameters,
@@ -153,7 +149,6 @@ def explanations(
         output=output,
         precision=precision,
         seed=seed,
-        check=check,
         chunk=chunk,
         parameters=parameters or {},
         tick=tick,
@@ -164,7 +159,7 @@ def explanations(
     _refuse_other_counts(plan.targets, plan.images)
     fail = on_failure or _raise
     for batch in batches(samples(plan.model, images, fail), min(batch_size, plan.model.batch or batch_size)):
-        yield from _explain_batch(plan, batch, fail)
+        yield from explain_batch(plan, batch, fail)
 
 
 def _refuse_other_counts(targets: Sequence[Target], images: int) -> None:
@@ -177,9 +172,10 @@ def _raise(failure: Failure) -> None:
     raise failure.error
 
 
-def _explain_batch(
+def explain_batch(
     plan: Plan, batch: list[Sample], fail: Callable[[Failure], None]
 ) -> Iterator[tuple[Any, Explanation]]:
+    """Explain one batch by every method and target of a plan; what fails goes to ``fail``."""
     started = time.perf_counter()
     try:
         recording = _open(plan, batch)
@@ -190,11 +186,11 @@ def _explain_batch(
             fail(Failure(batch[0].given, None, error))
             return
         for sample in batch:  # one image may have broken the pass for all
-            yield from _explain_batch(plan, [sample], fail)
+            yield from explain_batch(plan, [sample], fail)
         return
     plan = _cut_to_batch(plan, batch)
     with recording:
-        goals = _goals(plan, recording, batch)
+        goals = goals_of(plan, recording, batch)
         columns = [_column(plan, recording, goal, method, batch, fail) for method in plan.methods for goal in goals]
     seconds = (time.perf_counter() - started) / max(1, sum(len(c) for c in columns))
     for row in range(len(batch)):
@@ -270,7 +266,8 @@ def refuse_other_labels(model: Model, forward: Forward) -> None:
         )
 
 
-def _goals(plan: Plan, rec: Recording, batch: list[Sample]) -> list[Goal]:
+def goals_of(plan: Plan, rec: Recording, batch: list[Sample]) -> list[Goal]:
+    """Return what a plan's targets mean for the images of a batch."""
     images = _numbers(plan.model, batch)
     forward = rec.shared.forward
     return [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sightline.errors import ImageError, suggest
 
-__all__ = ["DENIED", "check_file", "image_files", "shown", "why"]
+__all__ = ["DENIED", "check_file", "image_files", "image_tree", "shown", "why"]
 
 DENIED = "cannot be read: permission denied; change its rights, or copy it to where you may read it."
 
@@ -66,6 +66,33 @@ def image_files(folder: str | os.PathLike[str]) -> list[str]:
         hint = "folders in it are not searched: give one of them" if deeper else "give a folder with .jpg or .png files"
         raise ImageError(f"{said} holds no images; {hint}.")
     return found
+
+
+def image_tree(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the image files of a folder and of the folders in it, sorted; a file is a list of itself.
+
+    Hidden files and folders are left out. Raises ImageError where there are none.
+    """
+    path, said = Path(os.fsdecode(folder)), shown(os.fsdecode(folder))
+    if not stat.S_ISDIR(_stat(path, said).st_mode):
+        return [str(path)]
+    found = [str(p) for p in _walked(path) if p.suffix.casefold() in _PICTURES]
+    if not found:
+        raise ImageError(f"{said} holds no images, nor do the folders in it; give one with .jpg or .png files.")
+    return found
+
+
+def _walked(folder: Path) -> list[Path]:
+    """Return the files below a folder, sorted, without following links to folders."""
+    below = []
+    for at, folders, files in os.walk(folder, onerror=_refuse_folder):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        below += [Path(at) / f for f in files if not f.startswith(".")]
+    return sorted(p for p in below if p.is_file())
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ImageError(f"{shown(str(error.filename))} {DENIED}") from None
 
 
 def _stat(path: Path, said: str) -> os.stat_result:

@@ -31,7 +31,6 @@ class Plan:
     targets: Sequence[Target]
     layers: tuple[str, ...]
     options: Options
-    check: bool
     images: int = 1
 
     def layers_for(self, method: Method, x: Tensor) -> tuple[str, ...]:
@@ -51,7 +50,6 @@ def make_plan(
     output: Output,
     precision: Precision | torch.dtype,
     seed: int,
-    check: bool,
     chunk: int | None,
     parameters: Mapping[str, Any],
     tick: Callable[[int], None] | None,
@@ -74,10 +72,8 @@ def make_plan(
         targets=_targets(target, contrast),
         layers=_layer_names(model, layer),
         options=Options(output=said, precision=exact, seed=seed, chunk=chunk, tick=tick),
-        check=check,
     )
-    if check:
-        plan.model.check_weights()
+    plan.model.check_weights()
     return plan
 
 

@@ -60,7 +60,7 @@ def explanation_of(
     notes = (_HIDDEN,) if view.shared.forward.hidden_head and plan.options.output == "logit" else ()
     own = tuple(t for n in view.reports.get("notes", ()) if (t := n if isinstance(n, str) else n[row]))
     agreement = tuple(str(a) for a in (view.reports.get("agreement"),) if a is not None)
-    said = (*notes, *own, *_notes(found, told=bool(own), asked_layers=bool(plan.layers))) if plan.check else own
+    said = (*notes, *own, *_notes(found, told=bool(own), asked_layers=bool(plan.layers)))
     return replace(found, notes=(*agreement, *said))
 
 

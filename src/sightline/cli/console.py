@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sightline.explanation import Prediction
 
-__all__ = ["Meter", "console", "file_part", "note", "predictions_table", "print_json", "progress"]
+__all__ = ["Meter", "console", "file_part", "note", "predictions_table", "print_json", "progress", "timed_progress"]
 
 _BAR = 20
 
@@ -83,6 +83,27 @@ def progress(total: int) -> Iterator[Meter]:
     with Progress(*columns, console=console(err=True), transient=True) as bar:
         task = bar.add_task("explaining", total=total)
         yield Meter(lambda: bar.advance(task), lambda text: bar.update(task, description=text))
+
+
+@contextmanager
+def timed_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar with the time left on stderr while the block runs, on a terminal only; what is given counts."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console(err=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def predictions_table(title: str, predictions: Sequence[Mapping[str, Any]] | Sequence[Prediction]) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import compare, concepts, demo, explain, listing, optimized
+from sightline.cli import compare, concepts, demo, evaluate, explain, listing, optimized
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -27,6 +27,9 @@ app.command("explain", short_help="Explain images: pictures, numbers and predict
 )
 app.command("compare", short_help="Lay methods, models and targets out in one picture.", epilog=compare.EXAMPLES)(
     compare.compare_command
+)
+app.command("evaluate", short_help="Measure which methods can be trusted, over a folder.", epilog=evaluate.EXAMPLES)(
+    evaluate.evaluate_command
 )
 app.command("concepts", short_help="Find what a class is made of, in images of it.", epilog=concepts.EXAMPLES)(
     concepts.concepts_command
@@ -47,6 +50,7 @@ app.command("demo", short_help="Explain an honest and a cheating model; no netwo
     demo.demo_command
 )
 app.command("methods", short_help="List the methods.")(listing.methods_command)
+app.command("metrics", short_help="List the metrics.")(evaluate.metrics_command)
 app.command("models", short_help="List the models.")(listing.models_command)
 app.command("layers", short_help="List a model's layers, the default for CAMs marked.", epilog=listing.LAYERS_EXAMPLES)(
     listing.layers_command

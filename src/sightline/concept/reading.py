@@ -109,7 +109,6 @@ def begun(
         output=asked.output,
         precision=asked.precision,
         seed=asked.seed,
-        check=True,
         chunk=None,
         parameters={},
         tick=asked.tick,

@@ -1,0 +1,230 @@
+"""``sightline evaluate`` and ``metrics``: which methods can be trusted for a model, measured over a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sightline.cli import options as opt
+from sightline.cli.console import console, note, print_json, timed_progress
+from sightline.cli.session import load_model, parse_parameters
+from sightline.errors import ParameterError
+
+if TYPE_CHECKING:
+    from sightline.evaluation.results import Evaluation
+    from sightline.evaluation.run import Cost
+    from sightline.models.model import Model
+    from sightline.samples import Failure
+
+__all__ = ["EXAMPLES", "evaluate_command", "metrics_command", "seconds_of"]
+
+EXAMPLES = """\b
+Examples:
+  sightline evaluate photos --model mobilenet_v2 --method grad_cam,layer_cam,occlusion
+  sightline evaluate photos --model resnet50 --metric single_deletion,insertion --limit 100 --budget 10m
+  sightline evaluate photos --model resnet50 --boxes boxes.csv --metric pointing_game --json
+  sightline evaluate photos --model net.h5 --labels names.txt --set deletion.steps=14 --out report
+"""
+_METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
+_METRICS = "single_deletion,insertion,deletion"
+
+Methods = Annotated[
+    str, typer.Option("--method", "-M", help="Methods, separated by commas (sightline methods); controls are added.")
+]
+Metrics = Annotated[str, typer.Option("--metric", help="Metrics, separated by commas (sightline metrics).")]
+Target = Annotated[
+    str, typer.Option("--target", "-t", help="What is explained in each image: top1, an index or a label.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take so many of the images, drawn by the seed.")]
+Budget = Annotated[str | None, typer.Option("--budget", help="Take no longer than this: 90s, 10m, 1h.", metavar="TIME")]
+
+
+@opt.grouped
+def evaluate_command(
+    folder: opt.Folder,
+    model: opt.Models,
+    loading: opt.Loading,
+    method: Methods = _METHODS,
+    metric: Metrics = _METRICS,
+    target: Target = "top1",
+    limit: Limit = None,
+    budget: Budget = None,
+    layer: opt.Layer = None,
+    set_: opt.Set = None,
+    out: opt.Out = Path("sightline-evaluation"),
+    json: opt.Json = False,
+) -> None:
+    """Measure over a folder of images which methods can be trusted for a model, beside controls that know nothing."""
+    from sightline.evaluation.registry import find_metrics
+    from sightline.methods import find_methods
+
+    find_methods(method), find_metrics(metric)
+    given, seconds = parse_parameters(set_), seconds_of(budget)
+    files = _files(folder)
+    loaded = load_model(model, loading)
+    found = _evaluated(loaded, files, method, metric, target, limit, seconds, layer, given, loading.seed, out)
+    if json:
+        print_json(found.to_dict())
+    else:
+        _print(found, out)
+    raise typer.Exit(2 if _failed(found) else 0)
+
+
+def _files(given: list[str]) -> list[str]:
+    from sightline.paths import image_tree
+
+    return [file for one in given for file in image_tree(one)]
+
+
+def _evaluated(
+    model: Model,
+    files: list[str],
+    method: str,
+    metric: str,
+    target: str,
+    limit: int | None,
+    budget: float | None,
+    layer: str | None,
+    given: Mapping[str, Any],
+    seed: int,
+    out: Path,
+) -> Evaluation:
+    from sightline.evaluation.run import evaluate
+
+    with timed_progress("measuring", min(len(files), limit or len(files))) as advance:
+        return evaluate(
+            model,
+            files,
+            method,
+            metric,
+            target=target,
+            layer=layer.split(",") if layer else None,
+            seed=seed,
+            limit=limit,
+            budget=budget,
+            out=out,
+            parameters=given,
+            on_failure=_tell,
+            on_cost=_say,
+            on_step=advance,
+        )
+
+
+def _tell(failure: Failure) -> None:
+    note(f"error: {failure.error}")
+
+
+def _say(cost: Cost) -> None:
+    note(
+        f"cost: {cost.forwards_each} forward passes and {cost.seconds_each:.2f} s for the first image, so about "
+        f"{_duration(cost.seconds)} for {cost.images}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Read a time such as 90s, 10m or 1.5h, in seconds; ParameterError for anything else.
+
+    >>> seconds_of("1.5m")
+    90.0
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().casefold())
+    if found is None or float(found[1]) <= 0:
+        raise ParameterError(f"--budget {text}: wanted a time, as 90s, 10m or 1h.")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _failed(found: Evaluation) -> bool:
+    return any(s["image"] is not None for s in found.skipped)
+
+
+def _print(found: Evaluation, out: Path) -> None:
+    screen = console()
+    for line in found.findings:
+        screen.print(line)
+    screen.print(_table(found))
+    screen.print("↑ more is better, ↓ less is; ± is the standard error over images. * beats every control (p < 0.05).")
+    for s in found.skipped:
+        what = " · ".join(str(v) for v in (s["image"], s["method"], s["metric"]) if v)
+        screen.print(f"skipped: {what}: {s['reason']}")
+    screen.print(f"{found.cost['measured']} of {found.cost['asked']} images → {out}")
+
+
+def _table(found: Evaluation) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("method")
+    for metric in found.metrics:
+        arrow = {"higher": "↑", "lower": "↓", "neither": ""}[metric.better]
+        table.add_column(f"{metric.versioned} {arrow}".strip(), justify="right")
+    table.add_column("s an image", justify="right")
+    for name in found.methods:
+        cells = [_cell(found, m.name, name) for m in found.metrics]
+        seconds = found.cost["seconds_by_method"].get(name, 0.0) / max(1, found.cost["measured"])
+        table.add_row(name, *cells, f"{seconds:.3f}", style="dim" if name in found.controls else None)
+    return table
+
+
+def _cell(found: Evaluation, metric: str, method: str) -> str:
+    summary = found.summary(metric).get(method)
+    if summary is None or not summary.count:
+        return "–"
+    star = " *" if found.beats_controls(metric, method) else "  "
+    undefined = f" ({summary.undefined} undefined)" if summary.undefined else ""
+    return f"{summary.mean:.3f} ± {summary.error:.3f}{star}{undefined}"
+
+
+def metrics_command(json: opt.Json = False) -> None:
+    """List the metrics, which way is good, and where they come from."""
+    from sightline.evaluation import METRICS
+
+    listed = [
+        {
+            "name": m.name,
+            "version": m.version,
+            "family": m.family,
+            "better": m.better,
+            "needs": sorted(m.needs),
+            "summary": m.summary.replace("``", ""),
+            "parameters": {p.name: p.default for p in m.parameters.values()},
+            "cite": m.cite,
+        }
+        for m in METRICS.values()
+    ]
+    if json:
+        print_json({"metrics": listed})
+        return
+    _print_metrics(listed)
+
+
+def _print_metrics(listed: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    screen = console()
+    for family in dict.fromkeys(m["family"] for m in listed):
+        table = Table(title=family, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for heading in ("metric", "good", "what it says", "from"):
+            table.add_column(heading, overflow="fold")
+        for m in (m for m in listed if m["family"] == family):
+            good = {"higher": "↑", "lower": "↓", "neither": "describes"}[m["better"]]
+            table.add_row(f"{m['name']}@{m['version']}", good, m["summary"], m["cite"])
+        screen.print(table)
+    screen.print("Parameters and their defaults: sightline metrics --json; set them with --set METRIC.NAME=VALUE.")

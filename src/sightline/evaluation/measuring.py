@@ -1,0 +1,199 @@
+"""One batch: its images explained by every method, and each map measured by every metric."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.engine import explain_batch, goals_of, refuse_other_labels
+from sightline.errors import InputError, RefusedError, SightlineError, TargetError
+from sightline.evaluation.case import Again, Case, Score
+from sightline.evaluation.registry import Metric
+from sightline.explanation import Explanation
+from sightline.methods import Method
+from sightline.models.model import Model
+from sightline.plan import Plan
+from sightline.recording import Recording, record
+from sightline.samples import Failure, Sample
+from sightline.targets import PerImage, Target
+
+__all__ = ["Measured", "Task", "Truth", "again_by", "counted", "measure_batch", "truth_at_input", "views_of"]
+
+Truth = Callable[[Sample], "np.ndarray | None"]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is done with each batch: the plan of its explanations, the metrics with their parameters, the truth.
+
+    ``truth`` gives the mask (H, W) of what should be marked on an original, or None where that is not known.
+    """
+
+    plan: Plan
+    metrics: Sequence[Metric]
+    parameters: Mapping[str, Mapping[str, Any]]
+    truth: Truth | None = None
+
+
+@dataclass(eq=False)
+class Measured:
+    """What came of a batch: explanations, values and curves by image, method and metric; what was refused, and time.
+
+    ``values[method, metric]`` is (N,) over the batch; NaN where a metric is undefined for an image.
+    """
+
+    batch: Sequence[Sample]
+    explanations: dict[tuple[str, int], Explanation] = field(default_factory=dict)
+    values: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    curves: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure], None]) -> Measured:
+    """Explain a batch by every method of the plan and measure the maps; what cannot be measured says why."""
+    found = Measured(batch)
+    _explain_each(task.plan, found, fail)
+    if not found.explanations:
+        return found
+    with views_of(task.plan, list(batch)) as views:
+        for method in task.plan.methods:
+            rows = [row for row in range(len(batch)) if (method.name, row) in found.explanations]
+            if rows:
+                _measure(task, method, views, rows, found)
+    return found
+
+
+def _explain_each(plan: Plan, found: Measured, fail: Callable[[Failure], None]) -> None:
+    """Explain by one method after the other, so that each one's time is known."""
+    numbered = [replace(sample, given=row) for row, sample in enumerate(found.batch)]
+    for method in plan.methods:
+        started = time.perf_counter()
+        refused = _Refusals(lambda failure: fail(replace(failure, image=found.batch[failure.image].given)))
+        for row, explanation in explain_batch(replace(plan, methods=[method]), numbered, refused):
+            found.explanations[method.name, row] = explanation
+        found.seconds[method.name] = time.perf_counter() - started
+        if refused.said:
+            found.refused[method.name, ""] = refused.said
+
+
+class _Refusals:
+    """Tell a method that does not fit the model, which is said once, from an image that fails."""
+
+    def __init__(self, fail: Callable[[Failure], None]) -> None:
+        self.fail, self.said = fail, ""
+
+    def __call__(self, failure: Failure) -> None:
+        if failure.method is None or not isinstance(failure.error, RefusedError):
+            self.fail(failure)
+        else:
+            self.said = str(failure.error)
+
+
+@contextmanager
+def views_of(plan: Plan, batch: list[Sample]) -> Iterator[dict[Score, Recording]]:
+    """Open one recording of the batch, with a view for the target's logit and one for its probability."""
+    options = replace(plan.options, layers=(), from_input=False, output="logit")
+    filled = batch + [batch[-1]] * ((plan.model.batch or 0) - len(batch))
+    with record(plan.model, torch.stack([s.x for s in filled]), options) as rec:
+        refuse_other_labels(plan.model, rec.shared.forward)
+        yield {score: rec.for_target(_goal(plan, rec, filled, score)) for score in ("logit", "probability")}
+
+
+def _goal(plan: Plan, rec: Recording, batch: list[Sample], score: Score) -> Any:
+    goals = goals_of(replace(plan, options=replace(plan.options, output=score)), rec, batch)
+    if len(goals) != 1:
+        raise TargetError(
+            f"{len(goals)} targets came; an evaluation measures one for each image: give top1 or a class."
+        )
+    return goals[0]
+
+
+def _measure(task: Task, method: Method, views: Mapping[Score, Recording], rows: list[int], found: Measured) -> None:
+    some = found.explanations[method.name, rows[0]]
+    maps = torch.zeros(len(views["logit"].x), *some.input_size, dtype=torch.float32)
+    for row in rows:
+        maps[row] = torch.from_numpy(found.explanations[method.name, row].at_input())
+    x = views["logit"].x
+    case = Case(views, maps.to(x.device), _truths(task, found.batch, x), again_by(task.plan, method, views["logit"]))
+    for metric in task.metrics:
+        if "mosaic" in metric.needs:
+            continue
+        case.curves.clear()
+        try:
+            values = metric.compute(case, **task.parameters[metric.name])
+        except SightlineError as error:
+            found.refused[method.name, metric.name] = str(error)
+            continue
+        found.values[method.name, metric.name] = _of_rows(values, rows)
+        for name, curve in case.curves.items():
+            found.curves[method.name, name] = curve.shares, curve.scores
+
+
+def _of_rows(values: Tensor, rows: list[int]) -> Tensor:
+    """Keep the values of images that were explained, NaN for the others."""
+    kept = torch.full((len(values),), torch.nan, dtype=torch.float64)
+    kept[rows] = values.double().cpu()[rows]
+    return kept
+
+
+def _truths(task: Task, batch: Sequence[Sample], x: Tensor) -> Tensor | None:
+    if task.truth is None:
+        return None
+    masks = [truth_at_input(task.truth(sample), sample) for sample in batch]
+    masks += masks[-1:] * (len(x) - len(masks))
+    return torch.from_numpy(np.stack(masks)).to(x.device)
+
+
+def truth_at_input(mask: np.ndarray | None, sample: Sample) -> np.ndarray:
+    """Bring a mask (H, W) of the original onto the input's grid: bool (h, w), nowhere True where there is none."""
+    size = tuple(sample.x.shape[1:])
+    if mask is None:
+        return np.zeros(size, bool)
+    if sample.geometry is None:
+        if mask.shape != size:
+            raise InputError(f"a mask of shape {mask.shape} came for an input of {size}; wanted the same shape.")
+        return mask.astype(bool)
+    shares = np.nan_to_num(sample.geometry.to_tensor(mask.astype(np.float32)), nan=0.0)
+    return np.asarray(shares >= 0.5)
+
+
+def again_by(plan: Plan, method: Method, view: Recording) -> Again:
+    """Return a function that explains the view's images once more by a method, for the same target."""
+    classes = view.goal.classes
+    fixed: Target = plan.targets[0] if classes is None else PerImage(tuple(classes.tolist()))
+
+    def again(*, model: Model | None = None, x: Tensor | None = None, target: Target | None = None) -> Tensor:
+        asked = replace(plan, model=model or plan.model, methods=[method], targets=[target or fixed])
+        inputs = view.x if x is None else x
+        given = [Sample(i, i, row, None, None, None, None, row.cpu().numpy()) for i, row in enumerate(inputs)]
+        found = dict(explain_batch(replace(asked, images=len(given)), given, _raise))
+        return torch.stack([torch.from_numpy(found[i].at_input()) for i in range(len(given))]).to(view.x.device)
+
+    return again
+
+
+def _raise(failure: Failure) -> None:
+    raise failure.error
+
+
+@contextmanager
+def counted(model: Model) -> Iterator[list[int]]:
+    """Count the images that pass forward through the model while the block runs: a list of one number."""
+    passed = [0]
+
+    def count(_: Any, given: tuple[Any, ...]) -> None:
+        passed[0] += len(given[0])
+
+    handle = model.module.register_forward_pre_hook(count)
+    try:
+        yield passed
+    finally:
+        handle.remove()
