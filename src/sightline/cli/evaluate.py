@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,7 +96,7 @@ def _evaluated(
 ) -> Evaluation:
     from sightline.evaluation.run import evaluate
 
-    with timed_progress("measuring", min(len(files), limit or len(files))) as advance:
+    with _resumable(out), timed_progress("measuring", min(len(files), limit or len(files))) as advance:
         return evaluate(
             model,
             files,
@@ -114,13 +115,23 @@ def _evaluated(
         )
 
 
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Say on Ctrl-C what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"stopped; what was measured is kept in {out}: the same command goes on from there")
+        raise
+
+
 def _tell(failure: Failure) -> None:
     note(f"error: {failure.error}")
 
 
 def _say(cost: Cost) -> None:
     note(
-        f"cost: {cost.forwards_each} forward passes and {cost.seconds_each:.2f} s for the first image, so about "
+        f"cost: {cost.forwards_each} forward passes and {cost.seconds_each:.2f} s for an image, so about "
         f"{_duration(cost.seconds)} for {cost.images}"
     )
 

@@ -8,20 +8,13 @@ import torch
 from torch import Tensor
 
 from sightline.evaluation.agreement import spearman
-from sightline.evaluation.case import Case, Score, scores_of, swept_scores
+from sightline.evaluation.case import Case, Score
+from sightline.evaluation.covering import covering_cells, grid
 from sightline.evaluation.registry import metric
-from sightline.masks import segments_of
-from sightline.methods.perturbation import covered, fill_of
 from sightline.points import Baseline
-from sightline.recording import Recording
 from sightline.schema import Range
 
 Count = Annotated[int, Range(1)]
-
-
-def grid(rec: Recording, cells: int) -> Tensor:
-    """Number the cells (*S) of a grid of ``cells`` a side."""
-    return segments_of("grid", cells ** (rec.x.ndim - 2), rec.x[:1])[0]
 
 
 def sums(maps: Tensor, labels: Tensor) -> Tensor:
@@ -29,13 +22,6 @@ def sums(maps: Tensor, labels: Tensor) -> Tensor:
     flat = maps.flatten(1).double()
     zeros = torch.zeros(len(maps), int(labels.max()) + 1, dtype=torch.float64, device=maps.device)
     return zeros.index_add(1, labels.flatten().to(maps.device), flat).cpu()
-
-
-def cell_drops(rec: Recording, cells: int, fill: Baseline) -> Tensor:
-    """Return how much the score drops when each cell is covered: (N, K); the same for every method."""
-    labels, base = grid(rec, cells), fill_of(rec, fill)
-    points = (covered(rec.x, base, labels != i) for i in range(int(labels.max()) + 1))
-    return scores_of(rec).unsqueeze(1) - swept_scores(rec, points)
 
 
 @metric(
@@ -49,6 +35,5 @@ def single_deletion(case: Case, cells: Count = 4, fill: Baseline = "zero", score
     From -1 to 1; 16 forward passes for an image beside its own, shared by all methods. Occlusion by the same cells has
     1 by construction.
     """
-    view = case.view(score)
-    drops = view.memo(cell_drops, cells=cells, fill=fill)
-    return spearman(sums(case.maps, grid(view, cells)), drops)
+    drops = covering_cells(case.views, cells, fill).drops[score]
+    return spearman(sums(case.maps, grid(case.rec, cells)), drops)

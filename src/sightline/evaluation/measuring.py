@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,10 @@ from torch import Tensor
 from sightline.engine import explain_batch, goals_of, refuse_other_labels
 from sightline.errors import InputError, RefusedError, SightlineError, TargetError
 from sightline.evaluation.case import Again, Case, Score
+from sightline.evaluation.cells import sums
+from sightline.evaluation.covering import covering_cells, grid
 from sightline.evaluation.registry import Metric
+from sightline.evaluation.shortcuts import CELLS, CellRow
 from sightline.explanation import Explanation
 from sightline.methods import Method
 from sightline.models.model import Model
@@ -24,7 +28,16 @@ from sightline.recording import Recording, record
 from sightline.samples import Failure, Sample
 from sightline.targets import PerImage, Target
 
-__all__ = ["Measured", "Task", "Truth", "again_by", "counted", "measure_batch", "truth_at_input", "views_of"]
+__all__ = [
+    "Measured",
+    "Task",
+    "Truth",
+    "again_by",
+    "counted",
+    "measure_batch",
+    "truth_at_input",
+    "views_of",
+]
 
 Truth = Callable[[Sample], "np.ndarray | None"]
 
@@ -33,13 +46,26 @@ Truth = Callable[[Sample], "np.ndarray | None"]
 class Task:
     """What is done with each batch: the plan of its explanations, the metrics with their parameters, the truth.
 
-    ``truth`` gives the mask (H, W) of what should be marked on an original, or None where that is not known.
+    ``truth`` gives the mask (H, W) of what should be marked on an original, or None where that is not known. Files are
+    named from ``root`` on; ``numbers`` are those of the call's images that were drawn from it.
     """
 
     plan: Plan
     metrics: Sequence[Metric]
     parameters: Mapping[str, Mapping[str, Any]]
     truth: Truth | None = None
+    root: str = ""
+    numbers: Sequence[int] = ()
+
+    def name(self, sample: Sample) -> str:
+        """Name an image: its file from the root on, or its number in the call."""
+        return self.file(sample.given) or str(sample.name or f"image {self.numbers[sample.number]}")
+
+    def file(self, given: Any) -> str | None:
+        """Return a file's name from the root on, None for what is no file."""
+        if not isinstance(given, (str, os.PathLike)):
+            return None
+        return os.path.relpath(os.path.abspath(os.fsdecode(given)), self.root or None).replace(os.sep, "/")
 
 
 @dataclass(eq=False)
@@ -54,6 +80,7 @@ class Measured:
     values: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     curves: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict)
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
+    cells: list[list[CellRow]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -64,6 +91,7 @@ def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure],
     if not found.explanations:
         return found
     with views_of(task.plan, list(batch)) as views:
+        found.cells = _covered(task, views, found)
         for method in task.plan.methods:
             rows = [row for row in range(len(batch)) if (method.name, row) in found.explanations]
             if rows:
@@ -135,6 +163,33 @@ def _measure(task: Task, method: Method, views: Mapping[Score, Recording], rows:
         found.values[method.name, metric.name] = _of_rows(values, rows)
         for name, curve in case.curves.items():
             found.curves[method.name, name] = curve.shares, curve.scores
+
+
+def _covered(task: Task, views: Mapping[Score, Recording], found: Measured) -> list[list[CellRow]]:
+    """Cover the cells of pictures, to see whether the model leans on places where the object is not."""
+    rec = views["logit"]
+    effect = covering_cells(views, CELLS, "zero") if rec.x.ndim == 4 else None
+    if effect is None or effect.flips is None:
+        return [[] for _ in found.batch]
+    labels, truths = grid(rec, CELLS), _truths(task, found.batch, rec.x)
+    shares = torch.full_like(effect.drops["probability"], torch.nan)
+    if truths is not None:
+        known = truths.flatten(1).any(1).cpu()
+        shares[known] = (sums(truths, labels) / sums(torch.ones_like(truths), labels))[known]
+    return [
+        [
+            CellRow(
+                task.name(sample),
+                rec.goal.names[row].label,
+                cell,
+                float(effect.drops["probability"][row, cell]),
+                bool(effect.flips[row, cell]),
+                float(shares[row, cell]),
+            )
+            for cell in range(shares.shape[1])
+        ]
+        for row, sample in enumerate(found.batch)
+    ]
 
 
 def _of_rows(values: Tensor, rows: list[int]) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from torch import nn
 from sightline.errors import InputError, ParameterError
 from sightline.evaluation.measuring import Measured, Task, Truth, counted, measure_batch
 from sightline.evaluation.registry import METRICS, find_metrics, metric_parameters
-from sightline.evaluation.results import CurveRow, Evaluation, Row, controls_of
-from sightline.evaluation.store import Store
+from sightline.evaluation.results import CurveRow, Evaluation, Row
+from sightline.evaluation.shortcuts import shortcut_sentence
+from sightline.evaluation.store import Store, open_store
 from sightline.explanation import Explanation
 from sightline.methods import METHODS
 from sightline.models.load import load
@@ -35,7 +38,7 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class Cost:
-    """What an evaluation is going to take: measured on its first image, for ``images`` more."""
+    """What an evaluation is going to take: measured on one image, for all ``images``."""
 
     images: int
     forwards_each: int
@@ -73,7 +76,7 @@ class _Run:
         with counted(self.task.plan.model) as passed:
             found = measure_batch(self.task, batch, self.fail)
         self.forwards += passed[0]
-        self.store.add([_key(s) for s in batch], _rows(self.task, found), _curves(found), _skipped(found))
+        self.store.add([_key(self.task, s) for s in batch], _parts(self.task, found), _skipped(found))
         spent = self.seconds if self.seconds is not None else {}
         self.seconds = {m: spent.get(m, 0.0) + s for m, s in found.seconds.items()}
         self._show(found)
@@ -110,7 +113,7 @@ def evaluate(
     ``images`` are what `explain` takes. ``truth`` gives for a sample the mask (H, W) of its object, or None.
     ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends the run after the last batch
     that fits. ``out`` is a directory: an interrupted run goes on there. ``parameters`` are those of methods, as in
-    `explain`, and of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost, measured on the first
+    `explain`, and of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost, measured on one
     image, before the others are begun.
 
     Raises what `explain` raises; ParameterError for unknown metrics and for a budget that no image fits.
@@ -122,10 +125,13 @@ def evaluate(
     """
     loaded = model if isinstance(model, Model) else load(model)
     task = _task(loaded, method, metric, target, truth, layer, seed, parameters or {})
-    chosen = _drawn(images, limit, seed)
+    listed = images if isinstance(images, (list, tuple)) or hasattr(images, "shape") else [images]
+    numbers = _drawn(len(listed), limit, seed)
+    chosen = [listed[i] for i in numbers] if isinstance(listed, (list, tuple)) else listed[numbers]
+    task = replace(task, root=_root(chosen), numbers=numbers)
     settings = _settings(task, seed, len(chosen))
     failures: list[Failure] = []
-    store = Store(None if out is None else Path(out), settings)
+    store = open_store(None if out is None else Path(out), settings)
     run = _Run(task, store, _collecting(failures, on_failure), on_step, [])
     started = time.perf_counter()
     cost = _work(run, chosen, budget, batch_size, on_cost)
@@ -173,13 +179,11 @@ def _with_controls(method: Any) -> list[str]:
     return [*named, *(c for c in CONTROLS if c not in named)]
 
 
-def _drawn(images: Any, limit: int | None, seed: int) -> Any:
-    """Return the images in a drawn order, ``limit`` of them: the first of a folder may all be of one class."""
+def _drawn(images: int, limit: int | None, seed: int) -> list[int]:
+    """Return numbers of images in a drawn order, ``limit`` of them: the first of a folder may all be of one class."""
     if limit is not None and limit < 1:
         raise ParameterError(f"limit={limit}: wanted at least 1 image.")
-    listed = images if isinstance(images, (list, tuple)) or hasattr(images, "shape") else [images]
-    order = np.random.default_rng(seed).permutation(len(listed))[:limit]
-    return [listed[i] for i in order] if isinstance(listed, (list, tuple)) else listed[order]
+    return [int(i) for i in np.random.default_rng(seed).permutation(images)[:limit]]
 
 
 def _collecting(failures: list[Failure], tell: Callable[[Failure], None] | None) -> Callable[[Failure], None]:
@@ -195,21 +199,20 @@ def _collecting(failures: list[Failure], tell: Callable[[Failure], None] | None)
 def _work(
     run: _Run, images: Any, budget: float | None, batch_size: int, on_cost: Callable[[Cost], None]
 ) -> Cost | None:
-    """Measure the first image alone, say what the others will cost, and do as many as the budget allows."""
+    """Measure two images alone, say what all will cost, and do as many as the budget allows."""
     deadline = math.inf if budget is None else time.perf_counter() + budget
     model, cost = run.task.plan.model, None
     todo = _todo(run, samples(model, images, run.fail))
-    first = next(todo, None)
-    if first is not None:
-        started = time.perf_counter()
-        run.measure([first])
-        took = time.perf_counter() - started
-        cost = Cost(len(images), run.forwards, took)
-        if budget is not None and took > budget and len(images) > 1:
+    for sample in itertools.islice(todo, 2):  # the first warms everything up, the second tells what one takes
+        before, started = run.forwards, time.perf_counter()
+        run.measure([sample])
+        cost = Cost(len(images), run.forwards - before, time.perf_counter() - started)
+        if budget is not None and cost.seconds_each > budget and len(images) > 1:
             raise ParameterError(
-                f"a budget of {budget:g} s is too small: one image took {took:.1f} s ({run.forwards} forward passes); "
-                "give more time, or fewer methods and metrics."
+                f"a budget of {budget:g} s is too small: one image took {cost.seconds_each:.1f} s "
+                f"({cost.forwards_each} forward passes); give more time, or fewer methods and metrics."
             )
+    if cost is not None:
         on_cost(cost)
     for batch in batches(todo, min(max(1, batch_size), model.batch or batch_size)):
         if cost is not None and time.perf_counter() + cost.seconds_each > deadline:
@@ -220,25 +223,36 @@ def _work(
 
 def _todo(run: _Run, found: Iterator[Sample]) -> Iterator[Sample]:
     for sample in found:
-        if _key(sample) in run.store.done:
+        if _key(run.task, sample) in run.store.done:
             run.step(1)
         else:
             yield sample
 
 
-def _key(sample: Sample) -> str:
-    return f"{sample.name or sample.number}:{sample.hash or sample.number}"
+def _key(task: Task, sample: Sample) -> str:
+    return f"{task.name(sample)}:{sample.hash or sample.number}"
 
 
-def _name(sample: Sample) -> str:
-    return str(sample.name or f"image {sample.number}")
+def _root(images: Any) -> str:
+    """Return the folder that all image files share."""
+    paths = [os.fsdecode(i) for i in images if isinstance(i, (str, os.PathLike))] if isinstance(images, list) else []
+    return os.path.commonpath([os.path.dirname(os.path.abspath(p)) for p in paths]) if paths else ""
+
+
+def _parts(task: Task, found: Measured) -> dict[str, Sequence[Any]]:
+    """Return what is kept of a batch, by table."""
+    return {
+        "rows": _rows(task, found),
+        "curves": _curves(task, found),
+        "cells": [row for of_image in found.cells for row in of_image],
+    }
 
 
 def _rows(task: Task, found: Measured) -> list[Row]:
     names = {m.name: m.versioned for m in task.metrics}
     return [
         Row(
-            _name(sample),
+            task.name(sample),
             sample.hash or "",
             found.explanations[method, row].target.label,
             method,
@@ -251,9 +265,9 @@ def _rows(task: Task, found: Measured) -> list[Row]:
     ]
 
 
-def _curves(found: Measured) -> list[CurveRow]:
+def _curves(task: Task, found: Measured) -> list[CurveRow]:
     return [
-        CurveRow(_name(sample), method, metric, float(share), float(score))
+        CurveRow(task.name(sample), method, metric, float(share), float(score))
         for (method, metric), (shares, scores) in found.curves.items()
         for row, sample in enumerate(found.batch)
         if (method, row) in found.explanations
@@ -302,7 +316,15 @@ def _finished(
         raise InputError("none of the images could be measured; see the errors above.")
     skipped = [
         *run.store.skipped,
-        *({"image": str(f.image), "method": f.method, "metric": None, "reason": str(f.error)} for f in failures),
+        *(
+            {
+                "image": run.task.file(f.image) or str(f.image),
+                "method": f.method,
+                "metric": None,
+                "reason": str(f.error),
+            }
+            for f in failures
+        ),
     ]
     spent = {
         "asked": asked,
@@ -311,8 +333,14 @@ def _finished(
         "seconds": round(seconds, 2),
         "seconds_by_method": {m: round(s, 3) for m, s in (run.seconds or {}).items()},
     }
-    known = set(METHODS) & {r.method for r in run.store.rows}
-    rows = sorted(run.store.rows, key=lambda r: r.method in controls_of(sorted(known)))
+    rows = sorted(run.store.rows, key=lambda r: METHODS[r.method].family == "control")
+    said = shortcut_sentence(run.store.cells)
     return Evaluation(
-        rows, run.store.curves, skipped, settings, (cost.to_dict() if cost else {}) | spent, (), run.shown
+        rows,
+        run.store.curves,
+        skipped,
+        settings,
+        (cost.to_dict() if cost else {}) | spent,
+        () if said is None else (said,),
+        run.shown,
     )

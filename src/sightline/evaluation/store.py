@@ -4,74 +4,88 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
 from sightline.evaluation.results import CurveRow, Row
+from sightline.evaluation.shortcuts import CellRow
 from sightline.output import written
 
-__all__ = ["Store", "read_rows"]
+__all__ = ["Store", "open_store"]
 
 _SETTINGS = "run.json"
+_TABLES: Mapping[str, tuple[type[Any], str]] = {
+    "rows": (Row, "results.parquet"),
+    "curves": (CurveRow, "curves.parquet"),
+    "cells": (CellRow, "covering.parquet"),
+}
 
 
+@dataclass(eq=False)
 class Store:
-    """A directory of parts, or nothing but memory where no directory is named.
+    """What an evaluation has found so far; in a directory, or in memory only where none is named."""
 
-    Raises InputError where the directory holds another run, or something that is none.
-    """
+    folder: Path | None
+    rows: list[Row] = field(default_factory=list)
+    curves: list[CurveRow] = field(default_factory=list)
+    cells: list[CellRow] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+    parts: int = 0
 
-    def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.rows: list[Row] = []
-        self.curves: list[CurveRow] = []
-        self.done: set[str] = set()
-        self.skipped: list[dict[str, Any]] = []
-        if folder is not None:
-            self._open(folder, settings)
-
-    def _open(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        file, said = folder / _SETTINGS, json.loads(json.dumps(settings))
-        if not file.exists():
-            with written(file) as aside:
-                aside.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-            return
-        kept = _read_json(file)
-        if kept != said:
-            changed = sorted(k for k in {*kept, *said} if kept.get(k) != said.get(k))
-            raise InputError(
-                f"{folder} holds a run with other settings ({', '.join(changed)}); name another --out, or remove it."
-            )
-        for part in sorted((folder / "parts").glob("*.json")):
-            self._take(_read_json(part))
-
-    def add(self, images: Sequence[str], rows: Sequence[Row], curves: Sequence[CurveRow], skipped: Any) -> None:
+    def add(
+        self, images: Sequence[str], tables: Mapping[str, Sequence[Any]], skipped: Sequence[dict[str, Any]]
+    ) -> None:
         """Keep what came of some images; with a directory it is on disk when this returns."""
-        part = {
-            "images": list(images),
-            "rows": [list(asdict(r).values()) for r in rows],
-            "curves": [list(asdict(c).values()) for c in curves],
-            "skipped": list(skipped),
-        }
+        part = {name: [astuple(row) for row in rows] for name, rows in tables.items()}
+        whole = {"images": list(images), "skipped": list(skipped), **part}
         if self.folder is not None:
-            number = len(list((self.folder / "parts").glob("*.json")))
-            with written(self.folder / "parts" / f"{number:06}.json") as aside:
-                aside.write_text(json.dumps(part), encoding="utf-8")
-        self._take(part)
+            with written(self.folder / "parts" / f"{self.parts:06}.json") as aside:
+                aside.write_text(json.dumps(whole), encoding="utf-8")
+        self.take(whole)
 
-    def _take(self, part: Mapping[str, Any]) -> None:
+    def take(self, part: Mapping[str, Any]) -> None:
+        """Add a part as it was written."""
+        self.parts += 1
         self.done.update(part["images"])
-        self.rows += [Row(*values) for values in part["rows"]]
-        self.curves += [CurveRow(*values) for values in part["curves"]]
+        for name, (kind, _) in _TABLES.items():
+            getattr(self, name).extend(kind(*values) for values in part[name])
         self.skipped += [s for s in part["skipped"] if s not in self.skipped]
 
     def save_tables(self) -> None:
-        """Write all rows and curves as Parquet."""
-        if self.folder is not None:
-            _write_parquet(self.folder / "results.parquet", Row, self.rows)
-            _write_parquet(self.folder / "curves.parquet", CurveRow, self.curves)
+        """Write all rows, curves and covered cells as Parquet."""
+        for name, (kind, file) in _TABLES.items():
+            if self.folder is not None:
+                _write_parquet(self.folder / file, kind, getattr(self, name))
+
+
+def open_store(folder: Path | None, settings: Mapping[str, Any]) -> Store:
+    """Begin a run, or go on with the one of the same settings that the directory holds.
+
+    Raises InputError where the directory holds another run, or something that is none.
+    """
+    store = Store(folder)
+    if folder is None:
+        return store
+    file, said = folder / _SETTINGS, json.loads(json.dumps(settings))
+    if not file.exists():
+        with written(file) as aside:
+            aside.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        return store
+    _refuse_other(folder, _read_json(file), said)
+    for part in sorted((folder / "parts").glob("*.json")):
+        store.take(_read_json(part))
+    return store
+
+
+def _refuse_other(folder: Path, kept: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+    changed = sorted(k for k in {*kept, *said} if kept.get(k) != said.get(k))
+    if changed:
+        raise InputError(
+            f"{folder} holds a run with other settings ({', '.join(changed)}); name another --out, or remove it."
+        )
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -91,10 +105,3 @@ def _write_parquet(file: Path, kind: type[Any], rows: Sequence[Any]) -> None:
     columns = {f.name: [getattr(r, f.name) for r in rows] for f in fields(kind)}
     with written(file) as aside:
         pq.write_table(pa.table(columns), aside)
-
-
-def read_rows(file: Path) -> list[Row]:
-    """Read the rows of a results.parquet."""
-    import pyarrow.parquet as pq
-
-    return [Row(**row) for row in pq.read_table(file).to_pylist()]
