@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.errors import InputError, ParameterError
 from sightline.evaluation.measuring import Measured, Task, Truth, counted, measure_batch
@@ -125,7 +125,7 @@ def evaluate(
     """
     loaded = model if isinstance(model, Model) else load(model)
     task = _task(loaded, method, metric, target, truth, layer, seed, parameters or {})
-    listed = images if isinstance(images, (list, tuple)) or hasattr(images, "shape") else [images]
+    listed = images if isinstance(images, (list, tuple, Tensor)) else [images]
     numbers = _drawn(len(listed), limit, seed)
     chosen = [listed[i] for i in numbers] if isinstance(listed, (list, tuple)) else listed[numbers]
     task = replace(task, root=_root(chosen), numbers=numbers)
