@@ -1,4 +1,4 @@
-"""Write what is generated: the reference of the methods, docs/cli.md from --help. ``--check`` only compares."""
+"""Write what is generated: the reference of methods and metrics, docs/cli.md from --help. ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import method_pages
+import metric_pages
 
 from sightline.cli.main import app
 from sightline.methods import METHODS
@@ -36,7 +37,12 @@ def _help(command: str) -> str:
 
 def pages() -> dict[Path, str]:
     listed = {DOCS / "methods" / f"{m.name}.md": method_pages.page(m) for m in METHODS.values()}
-    return {DOCS / "methods.md": method_pages.index(), DOCS / "cli.md": cli_page(), **listed}
+    return {
+        DOCS / "methods.md": method_pages.index(),
+        DOCS / "cli.md": cli_page(),
+        DOCS / "metrics.md": metric_pages.page(),
+        **listed,
+    }
 
 
 def left_over(wanted: dict[Path, str]) -> list[Path]:

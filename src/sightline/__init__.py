@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sightline.counterfactuals import Counterfactual, counterfactual
     from sightline.engine import explain, predict
     from sightline.errors import RefusedError, SightlineError
+    from sightline.evaluation.measure import measure
+    from sightline.evaluation.results import Evaluation
+    from sightline.evaluation.run import evaluate
     from sightline.explanation import Explanation
     from sightline.geometry import Preprocessing
     from sightline.labels import Labels
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Concepts",
     "Counterfactual",
+    "Evaluation",
     "Explanation",
     "Labels",
     "Maximized",
@@ -44,10 +48,12 @@ __all__ = [
     "compare",
     "concepts",
     "counterfactual",
+    "evaluate",
     "explain",
     "find_method",
     "load",
     "maximize",
+    "measure",
     "method",
     "predict",
     "targets",
@@ -57,6 +63,7 @@ __all__ = [
 _HOMES = {
     "Concepts": "sightline.concept.results",
     "Counterfactual": "sightline.counterfactuals",
+    "Evaluation": "sightline.evaluation.results",
     "Explanation": "sightline.explanation",
     "Labels": "sightline.labels",
     "Maximized": "sightline.maximized",
@@ -69,10 +76,12 @@ _HOMES = {
     "compare": "sightline.render.compare",
     "concepts": "sightline.concept.craft",
     "counterfactual": "sightline.counterfactuals",
+    "evaluate": "sightline.evaluation.run",
     "explain": "sightline.engine",
     "find_method": "sightline.methods",
     "load": "sightline.models.load",
     "maximize": "sightline.maximized",
+    "measure": "sightline.evaluation.measure",
     "method": "sightline.methods",
     "predict": "sightline.engine",
     "tcav": "sightline.concept.tcav",

@@ -55,6 +55,7 @@ def evaluate_command(
     limit: Limit = None,
     budget: Budget = None,
     layer: opt.Layer = None,
+    precision: opt.Precision = "model",
     set_: opt.Set = None,
     out: opt.Out = Path("sightline-evaluation"),
     json: opt.Json = False,
@@ -67,7 +68,9 @@ def evaluate_command(
     given, seconds = parse_parameters(set_), seconds_of(budget)
     files = _files(folder)
     loaded = load_model(model, loading)
-    found = _evaluated(loaded, files, method, metric, target, limit, seconds, layer, given, loading.seed, out)
+    found = _evaluated(
+        loaded, files, method, metric, target, limit, seconds, layer, precision, given, loading.seed, out
+    )
     if json:
         print_json(found.to_dict())
     else:
@@ -90,6 +93,7 @@ def _evaluated(
     limit: int | None,
     budget: float | None,
     layer: str | None,
+    precision: Any,
     given: Mapping[str, Any],
     seed: int,
     out: Path,
@@ -104,6 +108,7 @@ def _evaluated(
             metric,
             target=target,
             layer=layer.split(",") if layer else None,
+            precision=precision,
             seed=seed,
             limit=limit,
             budget=budget,
