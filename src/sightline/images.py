@@ -19,7 +19,7 @@ from sightline.arrays import find_array
 from sightline.errors import ImageError
 from sightline.paths import DENIED, shown, why
 
-__all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image"]
+__all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image", "read_mask"]
 
 MAX_PIXELS = 179_000_000
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
@@ -81,6 +81,30 @@ def read_image(source: Any, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
         f"a {type(source).__name__} came as an image; wanted a path, a PIL image, an array (H, W, C) or a preprocessed "
         "tensor (N, C, H, W)."
     )
+
+
+def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a file as a mask: bool (H, W), True where its value, of a palette its number, is not 0.
+
+    What is transparent is not marked. Raises ImageError for whatever cannot be read.
+    """
+    said = shown(str(path))
+    values = find_array(str(path), said, max_pixels * 4)
+    if values is None:
+        with _safely(said), path.open("rb") as stream, _opened(stream, said) as image:
+            _check_pixels(image.size, max_pixels, said)
+            return _marked(_upright(image))
+    if values.ndim != 2:
+        raise ImageError(f"{said} holds an array of shape {values.shape}; wanted a mask (height, width).")
+    return np.asarray(values != 0)
+
+
+def _marked(image: Image.Image) -> np.ndarray:
+    values, alpha = np.asarray(image), image.mode in ("LA", "RGBA")
+    if values.ndim == 2:
+        return np.asarray(values != 0)
+    colours = values[..., :-1] if alpha else values
+    return np.asarray(colours.any(-1) & (values[..., -1] > 0) if alpha else colours.any(-1))
 
 
 def _picture(pixels: np.ndarray, name: str | None) -> Picture:

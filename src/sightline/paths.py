@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sightline.errors import ImageError, suggest
 
-__all__ = ["DENIED", "check_file", "image_files", "image_tree", "shown", "why"]
+__all__ = ["DENIED", "check_file", "files_below", "image_files", "image_tree", "is_picture", "shown", "why"]
 
 DENIED = "cannot be read: permission denied; change its rights, or copy it to where you may read it."
 
@@ -60,7 +60,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[str]:
         inside = sorted(path.iterdir())
     except PermissionError:
         raise ImageError(f"{said} {DENIED}") from None
-    found = [str(p) for p in inside if p.suffix.casefold() in _PICTURES and not p.name.startswith(".") and p.is_file()]
+    found = [str(p) for p in inside if is_picture(p) and not p.name.startswith(".") and p.is_file()]
     if not found:
         deeper = any(p.is_dir() for p in inside)
         hint = "folders in it are not searched: give one of them" if deeper else "give a folder with .jpg or .png files"
@@ -76,14 +76,19 @@ def image_tree(folder: str | os.PathLike[str]) -> list[str]:
     path, said = Path(os.fsdecode(folder)), shown(os.fsdecode(folder))
     if not stat.S_ISDIR(_stat(path, said).st_mode):
         return [str(path)]
-    found = [str(p) for p in _walked(path) if p.suffix.casefold() in _PICTURES]
+    found = [str(p) for p in files_below(path) if is_picture(p)]
     if not found:
         raise ImageError(f"{said} holds no images, nor do the folders in it; give one with .jpg or .png files.")
     return found
 
 
-def _walked(folder: Path) -> list[Path]:
-    """Return the files below a folder, sorted, without following links to folders."""
+def is_picture(path: Path) -> bool:
+    """Say whether a file is an image by its suffix."""
+    return path.suffix.casefold() in _PICTURES
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the files below a folder, sorted, hidden ones left out, without following links to folders."""
     below = []
     for at, folders, files in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [f for f in folders if not f.startswith(".")]

@@ -18,6 +18,7 @@ from sightline.errors import ParameterError
 if TYPE_CHECKING:
     from sightline.evaluation.results import Evaluation
     from sightline.evaluation.run import Cost
+    from sightline.evaluation.truths import Truths
     from sightline.models.model import Model
     from sightline.samples import Failure
 
@@ -31,12 +32,25 @@ Examples:
   sightline evaluate photos --model net.h5 --labels names.txt --set deletion.steps=14 --out report
 """
 _METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
-_METRICS = "single_deletion,insertion,deletion"
+_METRICS = "single_deletion,insertion,deletion; with --boxes also pointing_game,energy_pointing_game"
+_NAMED = 5
 
 Methods = Annotated[
     str, typer.Option("--method", "-M", help="Methods, separated by commas (sightline methods); controls are added.")
 ]
-Metrics = Annotated[str, typer.Option("--metric", help="Metrics, separated by commas (sightline metrics).")]
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metric", help="Metrics, separated by commas (sightline metrics).", show_default=_METRICS),
+]
+Boxes = Annotated[
+    Path | None,
+    typer.Option(
+        "--boxes",
+        help="Where the objects are: boxes as .csv, COCO .json, Pascal VOC .xml or a folder of these, or a folder of "
+        "masks named as the images.",
+        metavar="FILE",
+    ),
+]
 Target = Annotated[
     str, typer.Option("--target", "-t", help="What is explained in each image: top1, an index or a label.")
 ]
@@ -50,7 +64,8 @@ def evaluate_command(
     model: opt.Models,
     loading: opt.Loading,
     method: Methods = _METHODS,
-    metric: Metrics = _METRICS,
+    metric: Metrics = None,
+    boxes: Boxes = None,
     target: Target = "top1",
     limit: Limit = None,
     budget: Budget = None,
@@ -62,14 +77,16 @@ def evaluate_command(
 ) -> None:
     """Measure over a folder of images which methods can be trusted for a model, beside controls that know nothing."""
     from sightline.evaluation.registry import find_metrics
+    from sightline.evaluation.truths import read_truths
     from sightline.methods import find_methods
 
-    find_methods(method), find_metrics(metric)
+    find_methods(method), find_metrics(metric or "single_deletion")
     given, seconds = parse_parameters(set_), seconds_of(budget)
     files = _files(folder)
+    truth = None if boxes is None else read_truths(boxes, files)
     loaded = load_model(model, loading)
     found = _evaluated(
-        loaded, files, method, metric, target, limit, seconds, layer, precision, given, loading.seed, out
+        loaded, files, method, metric, truth, target, limit, seconds, layer, precision, given, loading.seed, out
     )
     if json:
         print_json(found.to_dict())
@@ -88,7 +105,8 @@ def _evaluated(
     model: Model,
     files: list[str],
     method: str,
-    metric: str,
+    metric: str | None,
+    truth: Truths | None,
     target: str,
     limit: int | None,
     budget: float | None,
@@ -107,6 +125,7 @@ def _evaluated(
             method,
             metric,
             target=target,
+            truth=truth,
             layer=layer.split(",") if layer else None,
             precision=precision,
             seed=seed,
@@ -166,7 +185,7 @@ def seconds_of(text: str | None) -> float | None:
 
 
 def _failed(found: Evaluation) -> bool:
-    return any(s["image"] is not None for s in found.skipped)
+    return any(s["image"] is not None and s["metric"] is None for s in found.skipped)
 
 
 def _print(found: Evaluation, out: Path) -> None:
@@ -175,10 +194,26 @@ def _print(found: Evaluation, out: Path) -> None:
         screen.print(line)
     screen.print(_table(found))
     screen.print("↑ more is better, ↓ less is; ± is the standard error over images. * beats every control (p < 0.05).")
-    for s in found.skipped:
-        what = " · ".join(str(v) for v in (s["image"], s["method"], s["metric"]) if v)
-        screen.print(f"skipped: {what}: {s['reason']}")
+    for line in _skipped(found):
+        screen.print(line)
     screen.print(f"{found.cost['measured']} of {found.cost['asked']} images → {out}")
+
+
+def _skipped(found: Evaluation) -> list[str]:
+    """Say what has no value; images that share a reason share a line."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for s in found.skipped:
+        rest = (*(str(v) for v in (s["method"], s["metric"]) if v), s["reason"])
+        alike.setdefault(rest, []).append(s["image"] or "")
+    return [
+        f"skipped: {' · '.join([_listed(images), *rest[:-1]]).strip(' ·')}: {rest[-1]}"
+        for rest, images in alike.items()
+    ]
+
+
+def _listed(images: list[str]) -> str:
+    more = f" and {len(images) - _NAMED} more" if len(images) > _NAMED else ""
+    return ", ".join(images[:_NAMED]) + more
 
 
 def _table(found: Evaluation) -> Any:

@@ -72,7 +72,8 @@ class Task:
 class Measured:
     """What came of a batch: explanations, values and curves by image, method and metric; what was refused, and time.
 
-    ``values[method, metric]`` is (N,) over the batch; NaN where a metric is undefined for an image.
+    ``values[method, metric]`` is (N,) over the batch; NaN where a metric is undefined for an image. ``unmarked`` says
+    why nothing is known to be marked on a row's image.
     """
 
     batch: Sequence[Sample]
@@ -82,6 +83,7 @@ class Measured:
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
     cells: list[list[CellRow]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    unmarked: dict[int, str] = field(default_factory=dict)
 
 
 def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure], None]) -> Measured:
@@ -91,11 +93,12 @@ def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure],
     if not found.explanations:
         return found
     with views_of(task.plan, list(batch)) as views:
-        found.cells = _covered(task, views, found)
+        truth = _truths(task, found, views["logit"].x, fail)
+        found.cells = _covered(task, views, found, truth)
         for method in task.plan.methods:
             rows = [row for row in range(len(batch)) if (method.name, row) in found.explanations]
             if rows:
-                _measure(task, method, views, rows, found)
+                _measure(task, method, views, rows, found, truth)
     return found
 
 
@@ -144,13 +147,20 @@ def _goal(plan: Plan, rec: Recording, batch: list[Sample], score: Score) -> Any:
     return goals[0]
 
 
-def _measure(task: Task, method: Method, views: Mapping[Score, Recording], rows: list[int], found: Measured) -> None:
+def _measure(
+    task: Task,
+    method: Method,
+    views: Mapping[Score, Recording],
+    rows: list[int],
+    found: Measured,
+    truth: Tensor | None,
+) -> None:
     some = found.explanations[method.name, rows[0]]
     maps = torch.zeros(len(views["logit"].x), *some.input_size, dtype=torch.float32)
     for row in rows:
         maps[row] = torch.from_numpy(found.explanations[method.name, row].at_input())
     x = views["logit"].x
-    case = Case(views, maps.to(x.device), _truths(task, found.batch, x), again_by(task.plan, method, views["logit"]))
+    case = Case(views, maps.to(x.device), truth, again_by(task.plan, method, views["logit"]))
     for metric in task.metrics:
         if "mosaic" in metric.needs:
             continue
@@ -165,13 +175,15 @@ def _measure(task: Task, method: Method, views: Mapping[Score, Recording], rows:
             found.curves[method.name, name] = curve.shares, curve.scores
 
 
-def _covered(task: Task, views: Mapping[Score, Recording], found: Measured) -> list[list[CellRow]]:
+def _covered(
+    task: Task, views: Mapping[Score, Recording], found: Measured, truths: Tensor | None
+) -> list[list[CellRow]]:
     """Cover the cells of pictures, to see whether the model leans on places where the object is not."""
     rec = views["logit"]
     effect = covering_cells(views, CELLS, "zero") if rec.x.ndim == 4 else None
     if effect is None or effect.flips is None:
         return [[] for _ in found.batch]
-    labels, truths = grid(rec, CELLS), _truths(task, found.batch, rec.x)
+    labels = grid(rec, CELLS)
     shares = torch.full_like(effect.drops["probability"], torch.nan)
     if truths is not None:
         known = truths.flatten(1).any(1).cpu()
@@ -199,12 +211,29 @@ def _of_rows(values: Tensor, rows: list[int]) -> Tensor:
     return kept
 
 
-def _truths(task: Task, batch: Sequence[Sample], x: Tensor) -> Tensor | None:
+def _truths(task: Task, found: Measured, x: Tensor, fail: Callable[[Failure], None]) -> Tensor | None:
     if task.truth is None:
         return None
-    masks = [truth_at_input(task.truth(sample), sample) for sample in batch]
+    masks = [_marked(task.truth, found, row, fail) for row in range(len(found.batch))]
     masks += masks[-1:] * (len(x) - len(masks))
     return torch.from_numpy(np.stack(masks)).to(x.device)
+
+
+def _marked(truth: Truth, found: Measured, row: int, fail: Callable[[Failure], None]) -> np.ndarray:
+    """Return what is marked on a row's input; where that is nothing, keep why."""
+    sample = found.batch[row]
+    try:
+        mask = truth(sample)
+        marked = truth_at_input(mask, sample)
+    except InputError as error:
+        found.unmarked[row] = str(error)
+        fail(Failure(sample.given, None, error))
+        return truth_at_input(None, sample)
+    if mask is None:
+        found.unmarked[row] = "no box or mask was given for it"
+    elif not marked.any():
+        found.unmarked[row] = "its object is too small for the input, or outside of what the model sees"
+    return marked
 
 
 def truth_at_input(mask: np.ndarray | None, sample: Sample) -> np.ndarray:

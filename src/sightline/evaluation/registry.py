@@ -54,6 +54,11 @@ _SPELLINGS = {
     "pixelflip": "pixel_flipping",
     "epg": "energy_pointing_game",
     "relevancemass": "energy_pointing_game",
+    "relevancemassaccuracy": "energy_pointing_game",
+    "attributionlocalisation": "energy_pointing_game",
+    "attributionlocalization": "energy_pointing_game",
+    "relevancerankaccuracy": "relevance_rank",
+    "topk": "top_k_intersection",
     "mprt": "parameter_randomization",
     "mufidelity": "mu_fidelity",
     "sensitivitymax": "max_sensitivity",
@@ -63,6 +68,8 @@ _SPELLINGS = {
     "averagedropincrease": "average_increase",
     "completeness": "completeness_gap",
     "sparseness": "gini",
+    "complexity": "entropy",
+    "inputinvariance": "input_shift_invariance",
 }
 
 

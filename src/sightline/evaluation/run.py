@@ -20,6 +20,7 @@ from sightline.evaluation.registry import METRICS, find_metrics, metric_paramete
 from sightline.evaluation.results import CurveRow, Evaluation, Row
 from sightline.evaluation.shortcuts import shortcut_sentence
 from sightline.evaluation.store import Store, open_store
+from sightline.evaluation.truths import Truths, read_truths
 from sightline.explanation import Explanation
 from sightline.forward import Precision
 from sightline.methods import METHODS
@@ -29,11 +30,12 @@ from sightline.plan import make_plan
 from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Target
 
-__all__ = ["CONTROLS", "DEFAULT_METHODS", "DEFAULT_METRICS", "Cost", "evaluate"]
+__all__ = ["CONTROLS", "DEFAULT_METHODS", "DEFAULT_METRICS", "TRUTH_METRICS", "Cost", "evaluate"]
 
 CONTROLS = ("random", "edges", "centre", "constant")
 DEFAULT_METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
 DEFAULT_METRICS = "single_deletion,insertion,deletion"
+TRUTH_METRICS = "pointing_game,energy_pointing_game"
 _SHOWN = 6
 
 
@@ -77,7 +79,7 @@ class _Run:
         with counted(self.task.plan.model) as passed:
             found = measure_batch(self.task, batch, self.fail)
         self.forwards += passed[0]
-        self.store.add([_key(self.task, s) for s in batch], _parts(self.task, found), _skipped(found))
+        self.store.add([_key(self.task, s) for s in batch], _parts(self.task, found), _skipped(self.task, found))
         spent = self.seconds if self.seconds is not None else {}
         self.seconds = {m: spent.get(m, 0.0) + s for m, s in found.seconds.items()}
         self._show(found)
@@ -94,10 +96,10 @@ def evaluate(
     model: Model | nn.Module | str,
     images: Any,
     method: str | Sequence[str] = DEFAULT_METHODS,
-    metric: str | Sequence[str] = DEFAULT_METRICS,
+    metric: str | Sequence[str] | None = None,
     *,
     target: Target = "top1",
-    truth: Truth | None = None,
+    truth: Truth | str | os.PathLike[str] | None = None,
     layer: Any = None,
     precision: Precision = "model",
     seed: int = 0,
@@ -112,7 +114,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure methods, and four controls beside them, by metrics over images.
 
-    ``images`` are what `explain` takes. ``truth`` gives for a sample the mask (H, W) of its object, or None.
+    ``images`` are what `explain` takes. ``truth`` is a file of boxes or a folder of masks (see `read_truths`), or gives
+    for a sample the mask (H, W) of its object, or None. ``metric`` is single_deletion, insertion and deletion unless
+    given, with truth also pointing_game and energy_pointing_game.
     ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends the run after the last batch
     that fits. ``precision`` is that of `explain`: "auto" halves the time of sweeps. ``out`` is a directory: an
     interrupted run goes on there. ``parameters`` are those of methods, as in `explain`, and of metrics, as
@@ -126,7 +130,9 @@ def evaluate(
     3
     """
     loaded = model if isinstance(model, Model) else load(model)
-    task = _task(loaded, method, metric, target, truth, layer, precision, seed, parameters or {})
+    known = read_truths(truth, images) if isinstance(truth, (str, os.PathLike)) else truth
+    asked = metric if metric is not None else DEFAULT_METRICS if known is None else f"{DEFAULT_METRICS},{TRUTH_METRICS}"
+    task = _task(loaded, method, asked, target, known, layer, precision, seed, parameters or {})
     listed = images if isinstance(images, (list, tuple, Tensor)) else [images]
     numbers = _drawn(len(listed), limit, seed)
     chosen = [listed[i] for i in numbers] if isinstance(listed, (list, tuple)) else listed[numbers]
@@ -278,10 +284,18 @@ def _curves(task: Task, found: Measured) -> list[CurveRow]:
     ]
 
 
-def _skipped(found: Measured) -> list[dict[str, Any]]:
+def _skipped(task: Task, found: Measured) -> list[dict[str, Any]]:
+    blind = ",".join(m.name for m in task.metrics if "truth" in m.needs)
     return [
-        {"image": None, "method": method, "metric": metric or None, "reason": reason}
-        for (method, metric), reason in found.refused.items()
+        *(
+            {"image": None, "method": method, "metric": metric or None, "reason": reason}
+            for (method, metric), reason in found.refused.items()
+        ),
+        *(
+            {"image": task.name(found.batch[row]), "method": None, "metric": blind, "reason": reason}
+            for row, reason in found.unmarked.items()
+            if blind
+        ),
     ]
 
 
@@ -297,6 +311,7 @@ def _settings(task: Task, seed: int, images: int) -> dict[str, Any]:
         "layers": list(plan.layers),
         "metrics": {m.versioned: {k: _plain(v) for k, v in task.parameters[m.name].items()} for m in task.metrics},
         "precision": plan.options.precision,
+        "truth": task.truth.describe() if isinstance(task.truth, Truths) else task.truth and "given",
         "seed": seed,
         "images": images,
     }
