@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +58,7 @@ class Evaluation:
     cost: Mapping[str, Any]
     findings: Sequence[str] = ()
     shown: Sequence[Sequence[Explanation]] = field(default=(), repr=False)
+    _compared: dict[tuple[str, str], dict[str, Paired]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def methods(self) -> list[str]:
@@ -83,6 +86,11 @@ class Evaluation:
 
     def against(self, metric: str, other: str) -> dict[str, Paired]:
         """Compare each method with another, image by image: the mean difference, its standard error, and p."""
+        if (metric, other) not in self._compared:  # thousands of sign flips for each pair
+            self._compared[metric, other] = self._against(metric, other)
+        return self._compared[metric, other]
+
+    def _against(self, metric: str, other: str) -> dict[str, Paired]:
         theirs = self.values(other, metric)
         pairs = {m: self.values(m, metric) for m in self.methods if m != other}
         return {m: compared(v, theirs) for m, v in pairs.items() if len(v) == len(theirs) and len(v)}
@@ -100,6 +108,12 @@ class Evaluation:
         against = [self.against(metric, c).get(method) for c in self.controls]
         counted = [p for p in against if p is not None and p.count]  # a constant map has no rank correlation
         return bool(counted) and all(sign * p.difference > 0 and p.p < level for p in counted)
+
+    def report(self, file: str | os.PathLike[str]) -> Path:
+        """Write all of it as one HTML page that loads nothing, and return the file."""
+        from sightline.evaluation.report import write_report
+
+        return write_report(self, Path(file))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summaries as plain JSON values; undefined numbers are null."""

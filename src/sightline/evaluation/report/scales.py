@@ -1,0 +1,64 @@
+"""From numbers to places on a chart: round ticks, and labels that fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from sightline.render.text import compact
+
+__all__ = ["Scale", "Tick", "scale_of"]
+
+Anchor = Literal["start", "middle", "end"]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark of a scale: where it is (0 to 1), what it says, and to which side of it the text grows."""
+
+    at: float
+    text: str
+    anchor: Anchor
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range of values and its ticks."""
+
+    low: float
+    high: float
+    ticks: tuple[Tick, ...]
+
+    def at(self, value: float) -> float:
+        """Return where a value lies, from 0 to 1; what is beyond the ends is at the end."""
+        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
+
+
+def scale_of(values: Iterable[float], most_ticks: int = 5) -> Scale:
+    """Return a scale that holds all values that exist, with zero where it is near.
+
+    >>> [t.text for t in scale_of([0.12, 0.9]).ticks]
+    ['0', '0.25', '0.5', '0.75', '1']
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = _range([v for v in values if math.isfinite(v)])
+    places = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high).tolist()
+    low, high = places[0], places[-1]
+    at = [(p - low) / (high - low) for p in places]
+    return Scale(low, high, tuple(Tick(a, compact(round(p, 12)), _anchor(a)) for a, p in zip(at, places, strict=True)))
+
+
+def _range(values: list[float]) -> tuple[float, float]:
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        return (low - abs(low) / 2, high + abs(high) / 2) if low else (-1.0, 1.0)
+    if 0 < low <= high - low:
+        return 0.0, high
+    return (low, 0.0) if low - high <= high < 0 else (low, high)
+
+
+def _anchor(at: float) -> Anchor:
+    return "start" if at < 0.02 else "end" if at > 0.98 else "middle"
