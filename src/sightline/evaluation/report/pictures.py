@@ -22,7 +22,16 @@ _SIDE = 300
 """The longer side of a picture in pixels: twice what it takes on a page, for sharp screens."""
 
 
-_SIGNS = {"yes": "yes", "true": "yes", "pass": "yes", "good": "yes", "no": "no", "false": "no", "fail": "no", "bad": "no"}
+_SIGNS = {
+    "yes": "yes",
+    "true": "yes",
+    "pass": "yes",
+    "good": "yes",
+    "no": "no",
+    "false": "no",
+    "fail": "no",
+    "bad": "no",
+}
 
 
 @dataclass(frozen=True)
@@ -112,9 +121,7 @@ def _answer(given: Any) -> Answer:
     return Answer(str(given.question), sign, value, str(given.sentence))
 
 
-def _cell(
-    found: Evaluation, e: Explanation, key: tuple[str, str], values: Mapping[tuple[str, ...], float]
-) -> Cell:
+def _cell(found: Evaluation, e: Explanation, key: tuple[str, str], values: Mapping[tuple[str, ...], float]) -> Cell:
     from sightline.render.compare import map_cell
 
     arrows = {1: "↑", -1: "↓", 0: ""}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from sightline.evaluation.registry import METRICS, Metric
+from sightline.evaluation.registry import Metric
 from sightline.evaluation.results import Evaluation
 from sightline.evaluation.stats import Paired
 
