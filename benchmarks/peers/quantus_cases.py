@@ -88,7 +88,9 @@ def pointing_game() -> object:
     half[..., 8:] = 1
     tied = np.zeros_like(random)
     tied[..., 4, [2, 12]] = 1
-    scored = [quantus.PointingGame(**QUIET)(small_net(), x, y, a, s_batch=s) for a, s in ((random, empty), (tied, half))]
+    scored = [
+        quantus.PointingGame(**QUIET)(small_net(), x, y, a, s_batch=s) for a, s in ((random, empty), (tied, half))
+    ]
     return f"empty mask: {scored[0]}; largest both on and off the object: {scored[1]}"
 
 
