@@ -194,6 +194,8 @@ def _print(found: Evaluation, out: Path) -> None:
         screen.print(line)
     screen.print(_table(found))
     screen.print("↑ more is better, ↓ less is; ± is the standard error over images. * beats every control (p < 0.05).")
+    if begun := found.start("insertion"):
+        screen.print(f"insertion starts at {begun.mean:.3f} ± {begun.error:.3f}, the score of what it shows things on.")
     for line in _skipped(found):
         screen.print(line)
     screen.print(f"{found.cost['measured']} of {found.cost['asked']} images → {out}")

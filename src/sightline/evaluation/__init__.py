@@ -3,18 +3,18 @@
 `registry` holds the metrics; each is one function over a `Case`, in the file of its family.
 """
 
-from sightline.evaluation import axioms, cells, complexity, confidence, curves, localization
+from sightline.evaluation import (
+    axioms,
+    bound,
+    cells,
+    complexity,
+    confidence,
+    curves,
+    localization,
+    pic,
+    regions,
+    road,
+)
 from sightline.evaluation.registry import METRICS, Metric, find_metric, find_metrics
 
-__all__ = [
-    "METRICS",
-    "Metric",
-    "axioms",
-    "cells",
-    "complexity",
-    "confidence",
-    "curves",
-    "find_metric",
-    "find_metrics",
-    "localization",
-]
+__all__ = ["METRICS", "Metric", "find_metric", "find_metrics"]

@@ -9,27 +9,35 @@ from torch import Tensor
 __all__ = ["pearson", "spearman", "ssim"]
 
 
+# Of the largest magnitude: values that are as near to each other as this differ by rounding only.
+_SAME = 1e-12
+
+
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Return each row's linear correlation (N,) of (N, K) with (N, K); NaN where one of them is constant."""
+    varies = _varies(a) & _varies(b)
     a, b = (v.double() - v.double().mean(1, keepdim=True) for v in (a, b))
     size = a.norm(dim=1) * b.norm(dim=1)
     alike = (a * b).sum(1) / size.clamp(min=1e-300)
-    return torch.where(_varies(a) & _varies(b), alike.clamp(-1, 1), torch.nan)
+    return torch.where(varies, alike.clamp(-1, 1), torch.nan)
 
 
-def _varies(centred: Tensor) -> Tensor:
-    return centred.abs().amax(1) > 0
+def _varies(values: Tensor) -> Tensor:
+    low, high = values.double().aminmax(dim=1)
+    return high - low > _SAME * torch.maximum(high.abs(), low.abs())
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Return each row's rank correlation (N,); equal values share their mean rank."""
+    """Return each row's rank correlation (N,); equal values, but for rounding, share their mean rank."""
     return pearson(_ranks(a), _ranks(b))
 
 
 def _ranks(values: Tensor) -> Tensor:
     from scipy.stats import rankdata
 
-    return torch.as_tensor(rankdata(values.double().cpu().numpy(), axis=1))
+    largest = values.double().abs().amax(1, keepdim=True).clamp(min=1e-300)
+    settled = (values.double() / largest / _SAME).round()
+    return torch.as_tensor(rankdata(settled.cpu().numpy(), axis=1))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -84,6 +84,14 @@ class Evaluation:
         """Return each method's mean by a metric, with its standard error and how many values are undefined."""
         return {m: summarised(v) for m in self.methods if len(v := self.values(m, metric))}
 
+    def start(self, metric: str) -> Summary | None:
+        """Return the score at which a metric's curves begin, over images, or None where it keeps no curves.
+
+        For insertion it is the score of the blurred image: what the area owes to no method.
+        """
+        first = {c.image: c.score for c in self.curves if c.metric == metric and c.share == 0}
+        return summarised(np.array(list(first.values()))) if first else None
+
     def against(self, metric: str, other: str) -> dict[str, Paired]:
         """Compare each method with another, image by image: the mean difference, its standard error, and p."""
         if (metric, other) not in self._compared:  # thousands of sign flips for each pair
@@ -127,9 +135,11 @@ class Evaluation:
         }
 
     def _metric(self, metric: Metric) -> dict[str, Any]:
+        start = self.start(metric.name)
         best = {c: self.against(metric.name, c) for c in controls_of(self.methods)}
         return {
             "better": metric.better,
+            "start": start.to_dict() if start else None,
             "methods": {
                 name: found.to_dict() | {"against": {c: p[name].to_dict() for c, p in best.items() if name in p}}
                 for name, found in self.summary(metric.name).items()
