@@ -12,6 +12,7 @@ from sightline.evaluation import (
     curves,
     localization,
     pic,
+    randomization,
     regions,
     road,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -270,14 +270,16 @@ def _raise(failure: Failure) -> None:
 
 @contextmanager
 def counted(model: Model) -> Iterator[list[int]]:
-    """Count the images that pass forward through the model while the block runs: a list of one number."""
+    """Count the images that pass forward through the model while the block runs: a list of one number.
+
+    Copies of it with shuffled weights count too: a copy that is made meanwhile takes the hook with it.
+    """
     passed = [0]
 
     def count(_: Any, given: tuple[Any, ...]) -> None:
         passed[0] += len(given[0])
 
-    handle = model.module.register_forward_pre_hook(count)
-    try:
+    with ExitStack() as stack:
+        for module in (model.module, *model._shuffled.values()):
+            stack.callback(module.register_forward_pre_hook(count).remove)
         yield passed
-    finally:
-        handle.remove()

@@ -60,6 +60,7 @@ class Model:
     _told: list[bool] = field(default_factory=list, repr=False)
     _layers: dict[tuple[int, ...], tuple[Layer, ...]] = field(default_factory=dict, repr=False)
     _copies: dict[Precision, Model] = field(default_factory=dict, repr=False)
+    _shuffled: dict[tuple[int, frozenset[str]], nn.Module] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         classes = f"{len(self.labels)} class names" if len(self.labels) else "no class names"
@@ -174,7 +175,7 @@ class Model:
         if precision not in self._copies:
             with torch.inference_mode(False), torch.no_grad():  # the copy outlives whatever mode the caller is in
                 module = copy.deepcopy(bare(self.module)).to(dtype)
-            self._copies[precision] = replace(self, module=module, _layers={}, _copies={})
+            self._copies[precision] = replace(self, module=module, _layers={}, _copies={}, _shuffled={})
             self._copies[precision].__dict__["weights_hash"] = self.weights_hash
         return self._copies[precision]
 
