@@ -5,5 +5,6 @@
 
 from sightline.evaluation import cells, curves
 from sightline.evaluation.registry import METRICS, Metric, find_metric, find_metrics
+from sightline.evaluation.truth import pointing
 
-__all__ = ["METRICS", "Metric", "cells", "curves", "find_metric", "find_metrics"]
+__all__ = ["METRICS", "Metric", "cells", "curves", "find_metric", "find_metrics", "pointing"]
