@@ -41,6 +41,11 @@ class Task:
     parameters: Mapping[str, Mapping[str, Any]]
     truth: Truth | None = None
 
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether any of the metrics measures single images."""
+        return any("mosaic" not in m.needs for m in self.metrics)
+
 
 @dataclass(eq=False)
 class Measured:

@@ -116,7 +116,7 @@ def _layout(output: Tensor, spatial: tuple[int, ...], layer: str, last: bool) ->
     found = find_layout(tuple(output.shape), spatial, channels_last=last)
     if found is None or found.positions < 2:
         raise RefusedError(
-            f"the layer '{layer}' gives {tuple(output.shape)}, which has no positions to cut; name another with --layer."
+            f"the layer '{layer}' gives {tuple(output.shape)}, which has no positions to cut; name another (--layer)."
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -32,9 +33,10 @@ class Sure:
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """The images (n·n, C, H, W) of one mosaic in reading order, numbered from 1, with their classes."""
+    """The images (n·n, C, H, W) of one mosaic in reading order, with their classes; ``number`` (from 1) ``of`` so many."""
 
     number: int
+    of: int
     x: Tensor
     classes: tuple[int, ...]
     labels: tuple[str, ...]
@@ -42,7 +44,7 @@ class Mosaic:
     @property
     def cells(self) -> int:
         """How many cells a side has."""
-        return round(len(self.x) ** 0.5)
+        return math.isqrt(len(self.x))
 
     @property
     def whole(self) -> Tensor:
@@ -95,7 +97,7 @@ class Trial:
             raise RefusedError(_too_few(sure, len(self.said()), cells, confidence))
         for number, chosen in enumerate(found, 1):
             if number not in self.done:
-                yield self._mosaic(number, chosen)
+                yield self._mosaic(number, len(found), chosen)
 
     def said(self) -> list[Sure]:
         """Return what the model says of each image that can be read."""
@@ -104,7 +106,7 @@ class Trial:
             self.memo["sure"] = [said for batch in found for said in _predicted(self.model, batch)]
         return self.memo["sure"]
 
-    def _mosaic(self, number: int, chosen: Sequence[Sure]) -> Mosaic:
+    def _mosaic(self, number: int, of: int, chosen: Sequence[Sure]) -> Mosaic:
         rows = [s.number for s in chosen]
         given = self.images[rows] if hasattr(self.images, "shape") else [self.images[i] for i in rows]
         found = [s.x for s in samples(self.model, given, _raise)]
@@ -114,7 +116,7 @@ class Trial:
                 "--preprocess resize=256,crop=224."
             )
         labels = tuple(self.model.labels.name(s.label) for s in chosen)
-        return Mosaic(number, torch.stack(found), tuple(s.label for s in chosen), labels)
+        return Mosaic(number, of, torch.stack(found), tuple(s.label for s in chosen), labels)
 
 
 def _raise(failure: Failure) -> None:
@@ -127,9 +129,7 @@ def _predicted(model: Model, batch: list[Sample]) -> list[Sure]:
     chances = probabilities(forward)
     chances = torch.cat((1 - chances, chances), 1) if chances.shape[1] == 1 else chances
     best = class_scores(forward, "logit").argmax(1)
-    return [
-        Sure(sample.number, int(best[row]), float(chances[row, best[row]])) for row, sample in enumerate(batch)
-    ]
+    return [Sure(sample.number, int(best[row]), float(chances[row, best[row]])) for row, sample in enumerate(batch)]
 
 
 def drawn(sure: Sequence[Sure], cells: int, seed: int) -> list[list[Sure]]:

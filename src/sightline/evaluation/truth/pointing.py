@@ -71,9 +71,7 @@ def _on_whole(plan: Plan, mosaic: Mosaic, x: Tensor) -> Measured:
     return _measured(plan, mosaic, every, values, refused)
 
 
-_SHRINK = (
-    " difull runs each image by itself; --set grid_pointing_game.fit=shrink makes the whole mosaic as small as one image."
-)
+_SHRINK = " difull runs each image by itself; --set grid_pointing_game.fit=shrink makes the whole mosaic as small as one image."
 
 
 def _by(size: Sequence[int]) -> str:
@@ -110,7 +108,9 @@ def _explained(plan: Plan, x: Tensor) -> tuple[dict[str, dict[int, Explanation]]
     return {m: maps for m, maps in found.items() if m not in refused}, refused
 
 
-@metric(family="localization", better="higher", cite="Rao et al. 2022, arXiv:2205.10435, sec. 3.1 (DiFull)", needs="mosaic")
+@metric(
+    family="localization", better="higher", cite="Rao et al. 2022, arXiv:2205.10435, sec. 3.1 (DiFull)", needs="mosaic"
+)
 def difull(trial: Trial, cells: Side = 2, confidence: Chance = 0.95, mosaics: Count = 50) -> Iterator[Measured]:
     """The share of positive mass in the only cell that the score can see: whatever lies elsewhere is provably false.
 
@@ -122,7 +122,9 @@ def difull(trial: Trial, cells: Side = 2, confidence: Chance = 0.95, mosaics: Co
     yield from _cornered(trial.plan, trial.mosaics(cells, confidence, mosaics), _separate)
 
 
-@metric(family="localization", better="higher", cite="Rao et al. 2022, arXiv:2205.10435, sec. 3.1 (DiPart)", needs="mosaic")
+@metric(
+    family="localization", better="higher", cite="Rao et al. 2022, arXiv:2205.10435, sec. 3.1 (DiPart)", needs="mosaic"
+)
 def dipart(trial: Trial, cells: Side = 2, confidence: Chance = 0.95, mosaics: Count = 50) -> Iterator[Measured]:
     """The share of positive mass in the one cell whose features make the score; the layers before see all of it.
 
@@ -156,7 +158,8 @@ def _cornered(plan: Plan, found: Iterator[Mosaic], heading: _Heading) -> Iterato
 
 
 def _of_head(head: _Heads, mosaic: Mosaic, cell: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    values, refused, x = {}, dict(head.refused), mosaic.whole
+    values: dict[str, Tensor] = {}
+    refused, x = dict(head.refused), mosaic.whole
     for plan in head.plans:
         found, reasons = _explained(replace(plan, targets=[mosaic.classes[cell]]), x)
         refused |= reasons
@@ -165,7 +168,9 @@ def _of_head(head: _Heads, mosaic: Mosaic, cell: int) -> tuple[dict[str, Tensor]
 
 
 def _nearest(plan: Plan) -> Plan:
-    parameters = {m: {**p, **({"upsampling": "nearest"} if "upsampling" in p else {})} for m, p in plan.parameters.items()}
+    parameters = {
+        m: {**p, **({"upsampling": "nearest"} if "upsampling" in p else {})} for m, p in plan.parameters.items()
+    }
     return replace(plan, parameters=parameters)
 
 
