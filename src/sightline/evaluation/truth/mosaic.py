@@ -33,7 +33,7 @@ class Sure:
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """The images (n·n, C, H, W) of one mosaic in reading order, with their classes; ``number`` (from 1) ``of`` so many."""
+    """The images (n·n, C, H, W) of one mosaic in reading order and their classes; ``number`` ``of`` so many, from 1."""
 
     number: int
     of: int

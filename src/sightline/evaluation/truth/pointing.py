@@ -71,7 +71,9 @@ def _on_whole(plan: Plan, mosaic: Mosaic, x: Tensor) -> Measured:
     return _measured(plan, mosaic, every, values, refused)
 
 
-_SHRINK = " difull runs each image by itself; --set grid_pointing_game.fit=shrink makes the whole mosaic as small as one image."
+_SHRINK = (
+    " difull runs each image by itself; --set grid_pointing_game.fit=shrink makes the mosaic as small as an image."
+)
 
 
 def _by(size: Sequence[int]) -> str:
