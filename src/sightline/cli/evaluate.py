@@ -155,7 +155,7 @@ def _tell(failure: Failure) -> None:
 
 def _say(cost: Cost) -> None:
     note(
-        f"cost: {cost.forwards_each} forward passes and {cost.seconds_each:.2f} s for an image, so about "
+        f"cost: {cost.forwards_each} forward passes and {cost.seconds_each:.2f} s for one {cost.what}, so about "
         f"{_duration(cost.seconds)} for {cost.images}"
     )
 

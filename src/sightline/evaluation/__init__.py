@@ -17,5 +17,6 @@ from sightline.evaluation import (
     road,
 )
 from sightline.evaluation.registry import METRICS, Metric, find_metric, find_metrics
+from sightline.evaluation.truth import pointing
 
 __all__ = ["METRICS", "Metric", "find_metric", "find_metrics"]

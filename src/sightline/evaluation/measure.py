@@ -55,6 +55,9 @@ def measure(
     """
     loaded = model if isinstance(model, Model) else load(model)
     metrics = find_metrics(metric)
+    mosaics = [m.name for m in metrics if "mosaic" in m.needs]
+    if mosaics:
+        raise ParameterError(f"{mosaics[0]} explains mosaics of many images; use sightline.evaluation.run.evaluate.")
     resolved = metric_parameters(metrics, parameters or {})
     made = _explanations(maps)
     given = images if images is not None else _pictures(made)

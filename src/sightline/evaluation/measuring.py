@@ -67,6 +67,11 @@ class Task:
             return None
         return os.path.relpath(os.path.abspath(os.fsdecode(given)), self.root or None).replace(os.sep, "/")
 
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether any of the metrics measures single images."""
+        return any("mosaic" not in m.needs for m in self.metrics)
+
 
 @dataclass(eq=False)
 class Measured:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import Any, Literal, TypeVar
 
 from sightline.errors import ParameterError, suggest
 from sightline.schema import Parameter, checked, fold, schema_of
 
 __all__ = ["METRICS", "Better", "Metric", "Need", "find_metric", "find_metrics", "metric", "metric_parameters"]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 Better = Literal["higher", "lower", "neither"]
 Need = Literal["truth", "method", "mosaic"]
 FAMILIES = ("faithfulness", "localization", "randomization", "robustness", "axiom", "complexity")
@@ -23,13 +22,14 @@ FAMILIES = ("faithfulness", "localization", "randomization", "robustness", "axio
 class Metric:
     """A registered metric: ``compute(case, **parameters)`` gives one number for each map (N,), NaN where undefined.
 
+    One over mosaics is given a `Trial` and yields what came of each mosaic.
     ``better`` says which way is good; "neither" only describes. ``needs`` has "truth" where it compares with where the
     object is, "method" where it explains again, and "mosaic" where it is computed over mosaics of several images.
     The number after @ in ``versioned`` changes whenever the same map would get another number.
     """
 
     name: str
-    compute: Callable[..., Tensor]
+    compute: Callable[..., Any]
     family: str
     better: Better
     version: int
@@ -75,10 +75,10 @@ _SPELLINGS = {
 
 def metric(
     *, family: str, better: Better, cite: str, version: int = 1, needs: Need | tuple[Need, ...] = ()
-) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+) -> Callable[[_Function], _Function]:
     """Register a function over a case as a metric."""
 
-    def register(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def register(compute: _Function) -> _Function:
         name = getattr(compute, "__name__", "")
         wanted: tuple[Need, ...] = (needs,) if isinstance(needs, str) else needs
         METRICS[name] = Metric(

@@ -74,7 +74,8 @@ class Evaluation:
     @property
     def images(self) -> list[str]:
         """The images that were measured."""
-        return list(dict.fromkeys(r.image for r in self.rows))
+        mosaics = {m.versioned for m in self.metrics if "mosaic" in m.needs}
+        return list(dict.fromkeys(r.image for r in self.rows if r.metric not in mosaics))
 
     def values(self, method: str, metric: str) -> np.ndarray:
         """Return a method's values by a metric, in the order of the images that it was computed for."""

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from sightline.errors import InputError, ParameterError
+from sightline.errors import InputError, ParameterError, SightlineError
 from sightline.evaluation.measuring import Measured, Task, Truth, counted, measure_batch
-from sightline.evaluation.registry import METRICS, find_metrics, metric_parameters
+from sightline.evaluation.registry import METRICS, Metric, find_metrics, metric_parameters
 from sightline.evaluation.results import CurveRow, Evaluation, Row
 from sightline.evaluation.shortcuts import shortcut_sentence
 from sightline.evaluation.store import Store, open_store
+from sightline.evaluation.truth.mosaic import Measured as Tiled
+from sightline.evaluation.truth.mosaic import Trial
 from sightline.evaluation.truths import Truths, read_truths
 from sightline.explanation import Explanation
 from sightline.forward import Precision
@@ -37,15 +39,17 @@ DEFAULT_METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backp
 DEFAULT_METRICS = "single_deletion,insertion,deletion"
 TRUTH_METRICS = "pointing_game,energy_pointing_game"
 _SHOWN = 6
+_MOSAIC = "mosaic:"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an evaluation is going to take: measured on one image, for all ``images``."""
+    """What an evaluation is going to take: measured on one image, for all ``images``, or mosaics."""
 
     images: int
     forwards_each: int
     seconds_each: float
+    what: str = "image"
 
     @property
     def seconds(self) -> float:
@@ -72,6 +76,7 @@ class _Run:
     step: Callable[[int], None]
     shown: list[list[Explanation]]
     forwards: int = 0
+    read: int = 0
     seconds: dict[str, float] | None = None
 
     def measure(self, batch: Sequence[Sample]) -> None:
@@ -84,6 +89,16 @@ class _Run:
         self.seconds = {m: spent.get(m, 0.0) + s for m, s in found.seconds.items()}
         self._show(found)
         self.step(len(batch))
+
+    def keep(self, metric: Metric, found: Tiled) -> None:
+        """Keep what came of a mosaic."""
+        rows = [
+            Row(place, "", label, method, metric.versioned, float(value))
+            for method, values in found.values.items()
+            for (place, label), value in zip(found.places, values, strict=True)
+        ]
+        refused = [_refusal(method, metric.name, why) for method, why in found.refused.items()]
+        self.store.add([f"{_MOSAIC}{metric.name}:{found.mosaic.number}"], {"rows": rows}, refused)
 
     def _show(self, found: Measured) -> None:
         for row in range(len(found.batch)):
@@ -142,7 +157,8 @@ def evaluate(
     store = open_store(None if out is None else Path(out), settings)
     run = _Run(task, store, _collecting(failures, on_failure), on_step, [])
     started = time.perf_counter()
-    cost = _work(run, chosen, budget, batch_size, on_cost)
+    cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
+    _work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
     return _finished(run, settings, cost, time.perf_counter() - started, failures, len(chosen))
 
 
@@ -230,6 +246,47 @@ def _work(
     return cost
 
 
+def _work_mosaics(run: _Run, images: Any, deadline: float, on_cost: Callable[[Cost], None]) -> None:
+    """Measure by the metrics over mosaics, as many of them as the time allows."""
+    over = [m for m in run.task.metrics if "mosaic" in m.needs]
+    trial = Trial(run.task.plan, images, _forgotten if run.task.looks_at_images else run.fail)
+    if over:
+        with counted(run.task.plan.model) as passed:
+            trial.said()
+        run.forwards += passed[0]
+    for metric in over:
+        try:
+            _work_metric(run, metric, trial, deadline, on_cost)
+        except SightlineError as error:
+            run.store.skipped.append(_refusal(None, metric.name, str(error)))
+    if not run.task.looks_at_images:
+        run.read = len(trial.said())
+
+
+def _work_metric(run: _Run, metric: Metric, trial: Trial, deadline: float, on_cost: Callable[[Cost], None]) -> None:
+    begin = f"{_MOSAIC}{metric.name}:"
+    done = {int(key.removeprefix(begin)) for key in run.store.done if key.startswith(begin)}
+    found = metric.compute(replace(trial, done=done), **run.task.parameters[metric.name])
+    took, cost = 0.0, None
+    while time.perf_counter() + took < deadline:
+        started = time.perf_counter()
+        with counted(run.task.plan.model) as passed:
+            tiled = next(found, None)
+        if tiled is None:
+            return
+        run.forwards += passed[0]
+        run.keep(metric, tiled)
+        took = time.perf_counter() - started
+        if cost is None:
+            cost = Cost(tiled.mosaic.of, passed[0], took, "mosaic")
+            on_cost(cost)
+    run.store.skipped.append(_refusal(None, metric.name, "the budget ended before its last mosaic."))
+
+
+def _forgotten(failure: Failure) -> None:
+    """Say nothing: it was told when the image was measured by itself."""
+
+
 def _todo(run: _Run, found: Iterator[Sample]) -> Iterator[Sample]:
     for sample in found:
         if _key(run.task, sample) in run.store.done:
@@ -286,17 +343,13 @@ def _curves(task: Task, found: Measured) -> list[CurveRow]:
 
 def _skipped(task: Task, found: Measured) -> list[dict[str, Any]]:
     blind = ",".join(m.name for m in task.metrics if "truth" in m.needs)
-    return [
-        *(
-            {"image": None, "method": method, "metric": metric or None, "reason": reason}
-            for (method, metric), reason in found.refused.items()
-        ),
-        *(
-            {"image": task.name(found.batch[row]), "method": None, "metric": blind, "reason": reason}
-            for row, reason in found.unmarked.items()
-            if blind
-        ),
-    ]
+    refused = [_refusal(method, metric or None, reason) for (method, metric), reason in found.refused.items()]
+    unmarked = found.unmarked.items() if blind else ()
+    return refused + [_refusal(None, blind, why) | {"image": task.name(found.batch[row])} for row, why in unmarked]
+
+
+def _refusal(method: str | None, metric: str | None, reason: str) -> dict[str, Any]:
+    return {"image": None, "method": method, "metric": metric, "reason": reason}
 
 
 def _settings(task: Task, seed: int, images: int) -> dict[str, Any]:
@@ -347,7 +400,7 @@ def _finished(
     ]
     spent = {
         "asked": asked,
-        "measured": len(run.store.done),
+        "measured": run.read + sum(not key.startswith(_MOSAIC) for key in run.store.done),
         "forward_passes": run.forwards,
         "seconds": round(seconds, 2),
         "seconds_by_method": {m: round(s, 3) for m, s in (run.seconds or {}).items()},

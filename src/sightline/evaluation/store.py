@@ -51,7 +51,7 @@ class Store:
         self.parts += 1
         self.done.update(part["images"])
         for name, (kind, _) in _TABLES.items():
-            getattr(self, name).extend(kind(*values) for values in part[name])
+            getattr(self, name).extend(kind(*values) for values in part.get(name, ()))
         self.skipped += [s for s in part["skipped"] if s not in self.skipped]
 
     def save_tables(self) -> None:

@@ -45,7 +45,7 @@ class Adapted(nn.Module):
         self.precisions = precisions
         self._call_inner = call
         self._named = layers
-        self.train(inner.training)
+        self.training = inner.training
 
     def forward(self, x: Tensor) -> Any:
         """Run the inner module on ``x`` (N, C, *S)."""
