@@ -67,10 +67,11 @@ def evaluate_command(
     files = _files(folder)
     loaded = load_model(model, loading)
     found = _evaluated(loaded, files, method, metric, target, limit, seconds, layer, given, loading.seed, out)
+    report = found.report(out / "report.html")
     if json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"report": str(report)})
     else:
-        _print(found, out)
+        _print(found, report)
     raise typer.Exit(2 if _failed(found) else 0)
 
 
@@ -153,7 +154,7 @@ def _failed(found: Evaluation) -> bool:
     return any(s["image"] is not None for s in found.skipped)
 
 
-def _print(found: Evaluation, out: Path) -> None:
+def _print(found: Evaluation, report: Path) -> None:
     screen = console()
     for line in found.findings:
         screen.print(line)
@@ -162,7 +163,7 @@ def _print(found: Evaluation, out: Path) -> None:
     for s in found.skipped:
         what = " · ".join(str(v) for v in (s["image"], s["method"], s["metric"]) if v)
         screen.print(f"skipped: {what}: {s['reason']}")
-    screen.print(f"{found.cost['measured']} of {found.cost['asked']} images → {out}")
+    screen.print(f"{found.cost['measured']} of {found.cost['asked']} images → {report}")
 
 
 def _table(found: Evaluation) -> Any:

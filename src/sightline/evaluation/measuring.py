@@ -24,7 +24,7 @@ from sightline.recording import Recording, record
 from sightline.samples import Failure, Sample
 from sightline.targets import PerImage, Target
 
-__all__ = ["Measured", "Task", "Truth", "again_by", "counted", "measure_batch", "truth_at_input", "views_of"]
+__all__ = ["Measured", "Task", "Truth", "again_by", "counted", "explain_each", "measure_batch", "truth_at_input", "views_of"]
 
 Truth = Callable[[Sample], "np.ndarray | None"]
 
@@ -60,7 +60,7 @@ class Measured:
 def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure], None]) -> Measured:
     """Explain a batch by every method of the plan and measure the maps; what cannot be measured says why."""
     found = Measured(batch)
-    _explain_each(task.plan, found, fail)
+    explain_each(task.plan, found, fail)
     if not found.explanations:
         return found
     with views_of(task.plan, list(batch)) as views:
@@ -71,7 +71,7 @@ def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure],
     return found
 
 
-def _explain_each(plan: Plan, found: Measured, fail: Callable[[Failure], None]) -> None:
+def explain_each(plan: Plan, found: Measured, fail: Callable[[Failure], None]) -> None:
     """Explain by one method after the other, so that each one's time is known."""
     numbered = [replace(sample, given=row) for row, sample in enumerate(found.batch)]
     for method in plan.methods:

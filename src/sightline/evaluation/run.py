@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from sightline.errors import InputError, ParameterError
-from sightline.evaluation.measuring import Measured, Task, Truth, counted, measure_batch
+from sightline.evaluation.measuring import Measured, Task, Truth, counted, explain_each, measure_batch
 from sightline.evaluation.registry import METRICS, find_metrics, metric_parameters
 from sightline.evaluation.results import CurveRow, Evaluation, Row, controls_of
 from sightline.evaluation.store import Store
@@ -78,6 +78,13 @@ class _Run:
         self.seconds = {m: spent.get(m, 0.0) + s for m, s in found.seconds.items()}
         self._show(found)
         self.step(len(batch))
+
+    def show_again(self, sample: Sample) -> None:
+        """Explain an image of an interrupted run for the report, where it is one of the first; nothing is measured."""
+        if len(self.shown) < _SHOWN:
+            found = Measured([sample])
+            explain_each(self.task.plan, found, self.fail)
+            self._show(found)
 
     def _show(self, found: Measured) -> None:
         for row in range(len(found.batch)):
@@ -221,6 +228,7 @@ def _work(
 def _todo(run: _Run, found: Iterator[Sample]) -> Iterator[Sample]:
     for sample in found:
         if _key(sample) in run.store.done:
+            run.show_again(sample)
             run.step(1)
         else:
             yield sample

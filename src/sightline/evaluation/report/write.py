@@ -30,13 +30,14 @@ def write_report(found: Evaluation, file: Path) -> Path:
 
 def _values(found: Evaluation) -> dict[str, Any]:
     judged = verdicts(found)
-    shown = shown_images(found)
+    shown, plots = shown_images(found), dot_plots(found, judged)
     parts: dict[str, Any] = {
         "found": found,
         "verdicts": judged,
         "headline": headline(judged),
-        "plots": dot_plots(found, judged),
+        "plots": plots,
         "curves": curve_plots(found),
+        "digits": {p.metric.name: p.scale.digits for p in plots},
         "shown": shown,
         "legends": legends(found),
         "skipped": _skipped(found.skipped),
