@@ -48,7 +48,7 @@ def scale_of(values: Iterable[float], most_ticks: int = 5) -> Scale:
     tried = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2).tick_values(low, high).tolist()
     slack = 1e-9 * (high - low)
     places = [p for p in tried if low - slack <= p <= high + slack]
-    return Scale(low, high, tuple(Tick((p - low) / (high - low), compact(round(p, 12))) for p in places))
+    return Scale(low, high, tuple(Tick(min(max((p - low) / (high - low), 0.0), 1.0), compact(round(p, 12))) for p in places))
 
 
 def _range(values: list[float]) -> tuple[float, float]:

@@ -134,6 +134,8 @@ def _test(found: Evaluation, metric: Metric, method: str) -> Test:
         return Test(metric, "beats")
     sign = sign_of(metric)
     unbeaten = {c: p for c, p in known.items() if sign * p.difference <= 0 or p.p >= LEVEL}
+    if max(p.count for p in unbeaten.values()) < FEWEST:
+        return Test(metric, "undecided")
     worst = min(unbeaten, key=lambda c: sign * unbeaten[c].difference)
     return Test(metric, "worse" if _lost(unbeaten[worst], sign) else "even", worst)
 

@@ -54,12 +54,17 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "asked": _asked(found),
         "times": _times(found),
         "box": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
+        "target": _target(str(found.settings.get("target", "top1"))),
         "versions": _versions(),
         "about_methods": {name: METHODS[name] for name in found.methods},
         "best_controls": {m.name: best_control(found, m) for m in found.metrics},
         "fewest": FEWEST,
         "level": LEVEL,
     }
+
+
+def _target(asked: str) -> str:
+    return "each image’s most likely class" if asked == "top1" else f"the class “{asked}” in each image"
 
 
 def _title(found: Evaluation) -> str:
