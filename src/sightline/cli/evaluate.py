@@ -88,10 +88,11 @@ def evaluate_command(
     found = _evaluated(
         loaded, files, method, metric, truth, target, limit, seconds, layer, precision, given, loading.seed, out
     )
+    report = found.report(out / "report.html")
     if json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"report": str(report)})
     else:
-        _print(found, out)
+        _print(found, report)
     raise typer.Exit(2 if _failed(found) else 0)
 
 
@@ -188,7 +189,7 @@ def _failed(found: Evaluation) -> bool:
     return any(s["image"] is not None and s["metric"] is None for s in found.skipped)
 
 
-def _print(found: Evaluation, out: Path) -> None:
+def _print(found: Evaluation, report: Path) -> None:
     screen = console()
     for line in found.findings:
         screen.print(line)
@@ -198,7 +199,7 @@ def _print(found: Evaluation, out: Path) -> None:
         screen.print(f"insertion starts at {begun.mean:.3f} ± {begun.error:.3f}, the score of what it shows things on.")
     for line in _skipped(found):
         screen.print(line)
-    screen.print(f"{found.cost['measured']} of {found.cost['asked']} images → {out}")
+    screen.print(f"{found.cost['measured']} of {found.cost['asked']} images → {report}")
 
 
 def _skipped(found: Evaluation) -> list[str]:

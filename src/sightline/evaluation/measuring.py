@@ -34,6 +34,7 @@ __all__ = [
     "Truth",
     "again_by",
     "counted",
+    "explain_each",
     "measure_batch",
     "truth_at_input",
     "views_of",
@@ -94,7 +95,7 @@ class Measured:
 def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure], None]) -> Measured:
     """Explain a batch by every method of the plan and measure the maps; what cannot be measured says why."""
     found = Measured(batch)
-    _explain_each(task.plan, found, fail)
+    explain_each(task.plan, found, fail)
     if not found.explanations:
         return found
     with views_of(task.plan, list(batch)) as views:
@@ -107,7 +108,7 @@ def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure],
     return found
 
 
-def _explain_each(plan: Plan, found: Measured, fail: Callable[[Failure], None]) -> None:
+def explain_each(plan: Plan, found: Measured, fail: Callable[[Failure], None]) -> None:
     """Explain by one method after the other, so that each one's time is known."""
     numbered = [replace(sample, given=row) for row, sample in enumerate(found.batch)]
     for method in plan.methods:

@@ -11,33 +11,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from sightline.errors import InputError, ParameterError, SightlineError
-from sightline.evaluation.measuring import Measured, Task, Truth, counted, measure_batch
-from sightline.evaluation.registry import METRICS, Metric, find_metrics, metric_parameters
-from sightline.evaluation.results import CurveRow, Evaluation, Row
+from sightline.evaluation.asked import (
+    DEFAULT_METHODS,
+    DEFAULT_METRICS,
+    TRUTH_METRICS,
+    drawn_numbers,
+    made_task,
+    root_of,
+    settings_of,
+)
+from sightline.evaluation.measuring import Measured, Task, Truth, counted, explain_each, measure_batch
+from sightline.evaluation.registry import Metric
+from sightline.evaluation.results import Evaluation, Row
+from sightline.evaluation.rows import parts_of, refusal, skipped_of
 from sightline.evaluation.shortcuts import shortcut_sentence
 from sightline.evaluation.store import Store, open_store
 from sightline.evaluation.truth.mosaic import Measured as Tiled
 from sightline.evaluation.truth.mosaic import Trial
-from sightline.evaluation.truths import Truths, read_truths
+from sightline.evaluation.truths import read_truths
 from sightline.explanation import Explanation
 from sightline.forward import Precision
 from sightline.methods import METHODS
 from sightline.models.load import load
 from sightline.models.model import Model
-from sightline.plan import make_plan
 from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Target
 
-__all__ = ["CONTROLS", "DEFAULT_METHODS", "DEFAULT_METRICS", "TRUTH_METRICS", "Cost", "evaluate"]
+__all__ = ["Cost", "evaluate"]
 
-CONTROLS = ("random", "edges", "centre", "constant")
-DEFAULT_METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
-DEFAULT_METRICS = "single_deletion,insertion,deletion"
-TRUTH_METRICS = "pointing_game,energy_pointing_game"
 _SHOWN = 6
 _MOSAIC = "mosaic:"
 
@@ -84,7 +88,7 @@ class _Run:
         with counted(self.task.plan.model) as passed:
             found = measure_batch(self.task, batch, self.fail)
         self.forwards += passed[0]
-        self.store.add([_key(self.task, s) for s in batch], _parts(self.task, found), _skipped(self.task, found))
+        self.store.add([_key(self.task, s) for s in batch], parts_of(self.task, found), skipped_of(self.task, found))
         spent = self.seconds if self.seconds is not None else {}
         self.seconds = {m: spent.get(m, 0.0) + s for m, s in found.seconds.items()}
         self._show(found)
@@ -97,8 +101,15 @@ class _Run:
             for method, values in found.values.items()
             for (place, label), value in zip(found.places, values, strict=True)
         ]
-        refused = [_refusal(method, metric.name, why) for method, why in found.refused.items()]
+        refused = [refusal(method, metric.name, why) for method, why in found.refused.items()]
         self.store.add([f"{_MOSAIC}{metric.name}:{found.mosaic.number}"], {"rows": rows}, refused)
+
+    def show_again(self, sample: Sample) -> None:
+        """Explain an image of an interrupted run for the report, where it is one of the first; nothing is measured."""
+        if len(self.shown) < _SHOWN:
+            found = Measured([sample])
+            explain_each(self.task.plan, found, self.fail)
+            self._show(found)
 
     def _show(self, found: Measured) -> None:
         for row in range(len(found.batch)):
@@ -147,12 +158,12 @@ def evaluate(
     loaded = model if isinstance(model, Model) else load(model)
     known = read_truths(truth, images) if isinstance(truth, (str, os.PathLike)) else truth
     asked = metric if metric is not None else DEFAULT_METRICS if known is None else f"{DEFAULT_METRICS},{TRUTH_METRICS}"
-    task = _task(loaded, method, asked, target, known, layer, precision, seed, parameters or {})
+    task = made_task(loaded, method, asked, target, known, layer, precision, seed, parameters or {})
     listed = images if isinstance(images, (list, tuple, Tensor)) else [images]
-    numbers = _drawn(len(listed), limit, seed)
+    numbers = drawn_numbers(len(listed), limit, seed)
     chosen = [listed[i] for i in numbers] if isinstance(listed, (list, tuple)) else listed[numbers]
-    task = replace(task, root=_root(chosen), numbers=numbers)
-    settings = _settings(task, seed, len(chosen))
+    task = replace(task, root=root_of(chosen), numbers=numbers)
+    settings = settings_of(task, seed, len(chosen))
     failures: list[Failure] = []
     store = open_store(None if out is None else Path(out), settings)
     run = _Run(task, store, _collecting(failures, on_failure), on_step, [])
@@ -160,55 +171,6 @@ def evaluate(
     cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
     _work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
     return _finished(run, settings, cost, time.perf_counter() - started, failures, len(chosen))
-
-
-def _task(
-    model: Model,
-    method: Any,
-    metric: Any,
-    target: Target,
-    truth: Truth | None,
-    layer: Any,
-    precision: Precision,
-    seed: int,
-    given: Mapping[str, Any],
-) -> Task:
-    metrics = find_metrics(metric)
-    blind = [m.name for m in metrics if "truth" in m.needs]
-    if blind and truth is None:
-        raise ParameterError(
-            f"{' and '.join(blind)} compare with where the object is; give boxes or masks (--boxes FILE), or leave "
-            f"{'them' if len(blind) > 1 else 'it'} out."
-        )
-    of_metrics = {k: v for k, v in given.items() if k.partition(".")[0] in METRICS}
-    plan = make_plan(
-        model,
-        _with_controls(method),
-        target,
-        contrast=None,
-        layer=layer,
-        output="logit",
-        precision=precision,
-        seed=seed,
-        chunk=None,
-        parameters={k: v for k, v in given.items() if k not in of_metrics},
-        tick=None,
-    )
-    return Task(plan, metrics, metric_parameters(metrics, of_metrics), truth)
-
-
-def _with_controls(method: Any) -> list[str]:
-    from sightline.methods import find_methods
-
-    named = [m.name for m in find_methods(method)]
-    return [*named, *(c for c in CONTROLS if c not in named)]
-
-
-def _drawn(images: int, limit: int | None, seed: int) -> list[int]:
-    """Return numbers of images in a drawn order, ``limit`` of them: the first of a folder may all be of one class."""
-    if limit is not None and limit < 1:
-        raise ParameterError(f"limit={limit}: wanted at least 1 image.")
-    return [int(i) for i in np.random.default_rng(seed).permutation(images)[:limit]]
 
 
 def _collecting(failures: list[Failure], tell: Callable[[Failure], None] | None) -> Callable[[Failure], None]:
@@ -258,7 +220,7 @@ def _work_mosaics(run: _Run, images: Any, deadline: float, on_cost: Callable[[Co
         try:
             _work_metric(run, metric, trial, deadline, on_cost)
         except SightlineError as error:
-            run.store.skipped.append(_refusal(None, metric.name, str(error)))
+            run.store.skipped.append(refusal(None, metric.name, str(error)))
     if not run.task.looks_at_images:
         run.read = len(trial.said())
 
@@ -280,7 +242,7 @@ def _work_metric(run: _Run, metric: Metric, trial: Trial, deadline: float, on_co
         if cost is None:
             cost = Cost(tiled.mosaic.of, passed[0], took, "mosaic")
             on_cost(cost)
-    run.store.skipped.append(_refusal(None, metric.name, "the budget ended before its last mosaic."))
+    run.store.skipped.append(refusal(None, metric.name, "the budget ended before its last mosaic."))
 
 
 def _forgotten(failure: Failure) -> None:
@@ -290,6 +252,7 @@ def _forgotten(failure: Failure) -> None:
 def _todo(run: _Run, found: Iterator[Sample]) -> Iterator[Sample]:
     for sample in found:
         if _key(run.task, sample) in run.store.done:
+            run.show_again(sample)
             run.step(1)
         else:
             yield sample
@@ -297,82 +260,6 @@ def _todo(run: _Run, found: Iterator[Sample]) -> Iterator[Sample]:
 
 def _key(task: Task, sample: Sample) -> str:
     return f"{task.name(sample)}:{sample.hash or sample.number}"
-
-
-def _root(images: Any) -> str:
-    """Return the folder that all image files share."""
-    paths = [os.fsdecode(i) for i in images if isinstance(i, (str, os.PathLike))] if isinstance(images, list) else []
-    return os.path.commonpath([os.path.dirname(os.path.abspath(p)) for p in paths]) if paths else ""
-
-
-def _parts(task: Task, found: Measured) -> dict[str, Sequence[Any]]:
-    """Return what is kept of a batch, by table."""
-    return {
-        "rows": _rows(task, found),
-        "curves": _curves(task, found),
-        "cells": [row for of_image in found.cells for row in of_image],
-    }
-
-
-def _rows(task: Task, found: Measured) -> list[Row]:
-    names = {m.name: m.versioned for m in task.metrics}
-    return [
-        Row(
-            task.name(sample),
-            sample.hash or "",
-            found.explanations[method, row].target.label,
-            method,
-            names[metric],
-            float(values[row]),
-        )
-        for (method, metric), values in found.values.items()
-        for row, sample in enumerate(found.batch)
-        if (method, row) in found.explanations
-    ]
-
-
-def _curves(task: Task, found: Measured) -> list[CurveRow]:
-    return [
-        CurveRow(task.name(sample), method, metric, float(share), float(score))
-        for (method, metric), (shares, scores) in found.curves.items()
-        for row, sample in enumerate(found.batch)
-        if (method, row) in found.explanations
-        for share, score in zip(shares, scores[row], strict=True)
-    ]
-
-
-def _skipped(task: Task, found: Measured) -> list[dict[str, Any]]:
-    blind = ",".join(m.name for m in task.metrics if "truth" in m.needs)
-    refused = [_refusal(method, metric or None, reason) for (method, metric), reason in found.refused.items()]
-    unmarked = found.unmarked.items() if blind else ()
-    return refused + [_refusal(None, blind, why) | {"image": task.name(found.batch[row])} for row, why in unmarked]
-
-
-def _refusal(method: str | None, metric: str | None, reason: str) -> dict[str, Any]:
-    return {"image": None, "method": method, "metric": metric, "reason": reason}
-
-
-def _settings(task: Task, seed: int, images: int) -> dict[str, Any]:
-    plan = task.plan
-    return {
-        "model": plan.model.name,
-        "weights": plan.model.weights,
-        "weights_hash": plan.model.weights_hash,
-        "preprocessing": plan.model.preprocessing.describe(),
-        "target": str(plan.targets[0]),
-        "methods": {m.name: {k: _plain(v) for k, v in plan.parameters[m.name].items()} for m in plan.methods},
-        "layers": list(plan.layers),
-        "metrics": {m.versioned: {k: _plain(v) for k, v in task.parameters[m.name].items()} for m in task.metrics},
-        "precision": plan.options.precision,
-        "truth": task.truth.describe() if isinstance(task.truth, Truths) else task.truth and "given",
-        "seed": seed,
-        "images": images,
-    }
-
-
-def _plain(value: Any) -> Any:
-    shape = getattr(value, "shape", None)
-    return f"array {tuple(shape)}" if shape is not None else value
 
 
 def _finished(

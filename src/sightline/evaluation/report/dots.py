@@ -14,7 +14,7 @@ from sightline.evaluation.stats import Summary
 
 __all__ = ["Dot", "DotPlot", "colours", "dot_plots"]
 
-COLOURS = 8
+COLOURS = 10
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def dot_plots(found: Evaluation, judged: Sequence[Verdict]) -> list[DotPlot]:
 
 def _plot(found: Evaluation, metric: Metric, tests: Mapping[tuple[str, str], Test]) -> DotPlot:
     means, numbered, best = found.summary(metric.name), colours(found), best_control(found, metric)
-    scale = scale_of(v for s in means.values() for v in (s.mean, s.mean - s.error, s.mean + s.error))
+    scale = scale_of((v for s in means.values() for v in (s.mean, s.mean - s.error, s.mean + s.error)), most_ticks=6)
     dots = [
         Dot(name, s, name in found.controls, numbered.get(name, 0), *_places(s, scale), tests.get((name, metric.name)))
         for name, s in means.items()

@@ -19,7 +19,7 @@ from sightline.evaluation.stats import summarised
 __all__ = ["BOTTOM", "HEIGHT", "LEFT", "RIGHT", "TOP", "WIDTH", "CurvePlot", "Line", "curve_plots"]
 
 WIDTH, HEIGHT = 232, 176
-LEFT, RIGHT, TOP, BOTTOM = 36, 8, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 42, 12, 10, 26
 _ROOM = 18
 """What a label needs between its line and an edge of the panel."""
 

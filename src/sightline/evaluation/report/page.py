@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -51,15 +50,16 @@ def _environment() -> Environment:
     return found
 
 
-def number_text(value: float | None, signed: bool = False) -> str:
-    """Return a number in three digits, "–" where there is none.
+def number_text(value: float | None, digits: int | None = None, signed: bool = False) -> str:
+    """Return a number with so many decimals, or in three digits, and "–" where there is none.
 
-    >>> [number_text(v) for v in (0.83124, float("nan"), None, -12.0)], number_text(0.5, signed=True)
-    (['0.831', '–', '–', '−12'], '+0.5')
+    >>> [number_text(v) for v in (0.83124, float("nan"), None, -12.0)], number_text(0.5, 2, signed=True)
+    (['0.831', '–', '–', '−12'], '+0.50')
     """
     if value is None or not math.isfinite(value):
         return "–"
-    return ("+" if signed and value > 0 else "") + compact(float(value))
+    text = compact(float(value)) if digits is None or abs(value) >= 1e6 else f"{value:.{digits}f}".replace("-", "−")
+    return f"+{text}" if signed and value > 0 else text
 
 
 def p_text(value: float | None) -> str:
@@ -105,8 +105,3 @@ def data_uri(image: Image.Image) -> str:
     from sightline.render.html import png_bytes
 
     return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode("ascii")
-
-
-def facts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return settings as texts without directories, leaving out those that say nothing."""
-    return {k: undirected(v) for k, v in values.items() if v not in (None, "", [], {}, ())}

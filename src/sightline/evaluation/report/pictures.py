@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sightline.evaluation.registry import Metric
 from sightline.evaluation.report.page import data_uri, file_name, number_text
-from sightline.evaluation.report.verdicts import sign_of
 from sightline.evaluation.results import Evaluation
 from sightline.render.table import probability_text
 
@@ -55,12 +55,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method's map, and its values by name."""
+    """One method's map, and its own values."""
 
     method: str
     control: bool
     picture: str
-    values: Sequence[tuple[str, str, float]]
+    values: Sequence[tuple[Metric, float]]
     notes: Sequence[str]
 
 
@@ -124,8 +124,7 @@ def _answer(given: Any) -> Answer:
 def _cell(found: Evaluation, e: Explanation, key: tuple[str, str], values: Mapping[tuple[str, ...], float]) -> Cell:
     from sightline.render.compare import map_cell
 
-    arrows = {1: "↑", -1: "↓", 0: ""}
-    own = [(m.name, arrows[sign_of(m)], values.get((*key, e.method, m.name), float("nan"))) for m in found.metrics]
+    own = [(m, values.get((*key, e.method, m.name), float("nan"))) for m in found.metrics]
     return Cell(e.method, e.method in found.controls, data_uri(_small(map_cell(e))), own, e.notes)
 
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from sightline.render.text import compact
 
 __all__ = ["Scale", "Tick", "scale_of"]
 
-Anchor = Literal["start", "middle", "end"]
-
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark of a scale: where it is (0 to 1), what it says, and to which side of it the text grows."""
+    """A mark of a scale: where it is (0 to 1), and what it says."""
 
     at: float
     text: str
-    anchor: Anchor
 
 
 @dataclass(frozen=True)
@@ -35,20 +31,27 @@ class Scale:
         """Return where a value lies, from 0 to 1; what is beyond the ends is at the end."""
         return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
+    @property
+    def digits(self) -> int:
+        """The decimals that tell a hundredth of the range."""
+        return min(max(2 - math.ceil(math.log10(self.high - self.low)), 0), 9)
+
 
 def scale_of(values: Iterable[float], most_ticks: int = 5) -> Scale:
     """Return a scale that holds all values that exist, with zero where it is near.
 
     >>> [t.text for t in scale_of([0.12, 0.9]).ticks]
-    ['0', '0.25', '0.5', '0.75', '1']
+    ['0', '0.25', '0.5', '0.75']
     """
     from matplotlib.ticker import MaxNLocator
 
     low, high = _range([v for v in values if math.isfinite(v)])
-    places = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high).tolist()
-    low, high = places[0], places[-1]
-    at = [(p - low) / (high - low) for p in places]
-    return Scale(low, high, tuple(Tick(a, compact(round(p, 12)), _anchor(a)) for a, p in zip(at, places, strict=True)))
+    tried = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2).tick_values(low, high).tolist()
+    slack = 1e-9 * (high - low)
+    places = [p for p in tried if low - slack <= p <= high + slack]
+    return Scale(
+        low, high, tuple(Tick(min(max((p - low) / (high - low), 0.0), 1.0), compact(round(p, 12))) for p in places)
+    )
 
 
 def _range(values: list[float]) -> tuple[float, float]:
@@ -58,7 +61,3 @@ def _range(values: list[float]) -> tuple[float, float]:
     if 0 < low <= high - low:
         return 0.0, high
     return (low, 0.0) if low - high <= high < 0 else (low, high)
-
-
-def _anchor(at: float) -> Anchor:
-    return "start" if at < 0.02 else "end" if at > 0.98 else "middle"

@@ -133,8 +133,11 @@ def _test(found: Evaluation, metric: Metric, method: str) -> Test:
     if found.beats_controls(metric.name, method, LEVEL):
         return Test(metric, "beats")
     sign = sign_of(metric)
-    worst = min(known, key=lambda c: sign * known[c].difference)
-    return Test(metric, "worse" if _lost(known[worst], sign) else "even", worst)
+    unbeaten = {c: p for c, p in known.items() if sign * p.difference <= 0 or p.p >= LEVEL}
+    if max(p.count for p in unbeaten.values()) < FEWEST:
+        return Test(metric, "undecided")
+    worst = min(unbeaten, key=lambda c: sign * unbeaten[c].difference)
+    return Test(metric, "worse" if _lost(unbeaten[worst], sign) else "even", worst)
 
 
 def _lost(pair: Paired, sign: int) -> bool:

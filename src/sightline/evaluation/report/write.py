@@ -30,13 +30,14 @@ def write_report(found: Evaluation, file: Path) -> Path:
 
 def _values(found: Evaluation) -> dict[str, Any]:
     judged = verdicts(found)
-    shown = shown_images(found)
+    shown, plots = shown_images(found), dot_plots(found, judged)
     parts: dict[str, Any] = {
         "found": found,
         "verdicts": judged,
         "headline": headline(judged),
-        "plots": dot_plots(found, judged),
+        "plots": plots,
         "curves": curve_plots(found),
+        "digits": {p.metric.name: p.scale.digits for p in plots},
         "shown": shown,
         "legends": legends(found),
         "skipped": _skipped(found.skipped),
@@ -53,12 +54,17 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "asked": _asked(found),
         "times": _times(found),
         "box": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
+        "target": _target(str(found.settings.get("target", "top1"))),
         "versions": _versions(),
         "about_methods": {name: METHODS[name] for name in found.methods},
         "best_controls": {m.name: best_control(found, m) for m in found.metrics},
         "fewest": FEWEST,
         "level": LEVEL,
     }
+
+
+def _target(asked: str) -> str:
+    return "each image’s most likely class" if asked == "top1" else f"the class “{asked}” in each image"
 
 
 def _title(found: Evaluation) -> str:

@@ -1,0 +1,217 @@
+"""The report of an evaluation: what stands on it, in which order, and that nothing gets onto it that should not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nets import SignalNet, drawn
+from reports import Answer, Checked, Page, explained, made
+from sightline.evaluation.report import write_report
+from sightline.evaluation.report.lines import HEIGHT, WIDTH, curve_plots
+from sightline.evaluation.report.page import undirected
+from sightline.evaluation.report.scales import scale_of
+from sightline.evaluation.report.verdicts import headline, verdicts
+from sightline.evaluation.results import Evaluation, Row
+from sightline.evaluation.run import evaluate
+
+HOSTILE = '<img src=x onerror="alert(1)">&"\'</style><script>'
+
+
+def page(found: Evaluation, tmp_path: Path) -> tuple[str, Page]:
+    text = found.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_the_order_of_the_page(tmp_path: Path) -> None:
+    cards = Checked([Answer("Does it depend on the model?", "yes", 0.12, "The map changes with the weights.")])
+    e = explained()
+    object.__setattr__(e, "check", cards)
+    found = made(findings=["The model looks at the lower right corner."], shown=[[e, explained("random")]])
+    _, seen = page(found, tmp_path)
+    first = [
+        "The model looks at the lower right corner.",
+        headline(verdicts(found)),
+        "Beats every control on all 3 tests.",
+        "Ranking",
+    ]
+    text = seen.text.partition("How to read this")[2]
+    places = [text.index(s) for s in first]
+    assert places == sorted(places)
+    assert "The map changes with the weights." in text
+    sections = ["verdicts", "ranking", "curves", "pictures", "trust", "skipped", "numbers", "made", "reading"]
+    assert [a["id"] for a in seen.all("section")] == sections
+    assert [a["href"] for a in seen.all("a")] == ["#content", *(f"#{s}" for s in sections)]
+
+
+def test_nothing_is_loaded_and_nothing_runs(tmp_path: Path) -> None:
+    text, seen = page(made(shown=[[explained()]]), tmp_path)
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in seen.tags}
+    assert all(a["src"].startswith("data:image/png;base64,") for a in seen.all("img"))
+    assert all(a["href"].startswith(("#", "data:")) for tag, a in seen.tags if "href" in a)
+    assert not any(name.startswith("on") for _, attrs in seen.tags for name in attrs)
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    found = made(
+        name=HOSTILE,
+        shown=[[explained(name=f"{HOSTILE} 0.png", target=HOSTILE)]],
+        findings=[HOSTILE],
+        skipped=[{"image": HOSTILE, "method": None, "metric": None, "reason": HOSTILE}],
+    )
+    hostile = replace(found, settings={**found.settings, "model": HOSTILE, "target": HOSTILE})
+    text, seen = page(hostile, tmp_path)
+    assert "<script" not in text
+    assert "onerror=" not in re.sub(r"onerror=&#34;", "", text)
+    assert seen.text.count("<script>") >= 4
+    assert len(seen.all("img")) == 3
+
+
+def test_directories_are_not_told(tmp_path: Path) -> None:
+    photo = "/home/ann/my photos/x.png"
+    skipped = [
+        {"image": photo, "method": None, "metric": None, "reason": f"{photo} is not an image."},
+        {"image": None, "method": "cam", "metric": None, "reason": r"no C:\Users\ann\net.pt here, nor ~/nets/a.pt"},
+    ]
+    found = made(skipped=skipped)
+    settings = {**found.settings, "weights": "/srv/secret/w.safetensors", "methods": {"cam": {"file": "/srv/secret/b"}}}
+    text, seen = page(replace(found, settings=settings), tmp_path)
+    assert "x.png is not an image." in seen.text
+    assert "no net.pt here, nor a.pt" in seen.text
+    assert not re.search(r"\bann\b|my photos|secret|Users|nets", text)
+
+
+def test_what_is_no_path_stays() -> None:
+    text = "3/4 of a/b, arXiv:1806/07421, km/h; read/write, and/or"
+    assert undirected(text) == text
+
+
+def test_undefined_values_are_dashes(tmp_path: Path) -> None:
+    found = made()
+    rows = [replace(r, value=float("nan")) if r.method == "constant" else r for r in found.rows]
+    text, seen = page(replace(found, rows=rows), tmp_path)
+    assert "nan" not in re.sub("base64,[^\"]+", "", text).casefold().replace("cannot", "").replace("predominan", "")
+    assert "–" in seen.text
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        made(("grad_cam", "random"), 1, ("insertion@1",)),
+        made(("grad_cam",), 3, ("single_deletion@1",)),
+        made(("random", "edges"), 8, ("deletion@1",)),
+        made(metrics=()),
+        made(curves=[], cost={}, settings={}),
+    ],
+    ids=["one-image", "no-control-has-a-value", "controls-alone", "no-values", "nothing-known"],
+)
+def test_little_is_still_a_page(found: Evaluation, tmp_path: Path) -> None:
+    text, seen = page(found, tmp_path)
+    assert "How to read this" in seen.text
+    assert "beats every control on all" not in seen.text
+
+
+def test_few_images_are_no_verdict() -> None:
+    few = verdicts(made(images=5))
+    assert headline(few).startswith("No verdict: with fewer than 6 images")
+    assert {v.sentence for v in few} == {"Undecided: too few images, or no value that is defined."}
+    assert {t.outcome for t in verdicts(made(images=7))[0].tests} == {"beats"}
+
+
+def test_the_control_that_is_named_is_one_that_was_not_beaten() -> None:
+    values = {"grad_cam": 0.5, "gradient": 0.1, "random": 0.0, "edges": 0.4}
+    noise = np.random.default_rng(0).normal(0, 0.01, 8)
+    far = np.array([1, -1] * 4)
+    rows = [
+        Row(str(i), "", "star", m, "insertion@1", v + noise[i] * (1 + len(m)) + (far[i] if m == "random" else 0))
+        for m, v in values.items()
+        for i in range(8)
+    ]
+    first, second = verdicts(Evaluation(rows, [], [], {}, {}))
+    assert (first.method, first.tests[0].outcome, first.tests[0].control) == ("grad_cam", "even", "random")
+    assert (second.method, second.tests[0].outcome, second.tests[0].control) == ("gradient", "worse", "edges")
+    assert first.sentence == "No better than random noise."
+    assert second.sentence == "Worse than an edge detector."
+
+
+def test_verdicts_say_by_what() -> None:
+    found = made(("random", "grad_cam", "edges", "gradient"))
+    by_name = {v.method: v for v in verdicts(found)}
+    assert by_name["gradient"].sentence == "Worse than random noise."
+    mixed = [replace(r, value=-r.value) if r.metric == "insertion@1" else r for r in found.rows]
+    said = {v.method: v.sentence for v in verdicts(replace(found, rows=mixed))}
+    assert said["gradient"] == "Beats every control on 1 of 3 tests; worse than random noise by deletion and single deletion."
+
+
+def test_a_mark_is_only_given_by_the_paired_test(tmp_path: Path) -> None:
+    found = made()
+    _, seen = page(found, tmp_path)
+    won = {(m, k.name) for m in found.methods for k in found.metrics if found.beats_controls(k.name, m)}
+    judged = {(v.method, t.metric.name) for v in verdicts(found) for t in v.tests if t.outcome == "beats"}
+    assert judged == won
+    winners = [a for a in seen.all("tr") if "winner" in a.get("class", "")]
+    assert len(winners) == len(won)
+
+
+def test_the_start_of_the_insertion_is_named(tmp_path: Path) -> None:
+    found = made()
+    plot = next(p for p in curve_plots(found) if p.name == "insertion")
+    assert plot.start == pytest.approx(np.mean([r.score for r in found.curves if r.share == 0 and "ins" in r.metric]))
+    _, seen = page(found, tmp_path)
+    assert seen.text.count(f"start {plot.start:.2f}") == len(plot.panels)
+    assert "Before any pixel is shown, the blurred image alone scores" in seen.text
+
+
+def test_curves_stay_in_their_panels() -> None:
+    for plot in curve_plots(made()):
+        numbers = [tuple(map(float, n.split())) for c in plot.lines for n in re.split("[MLZ]", c.line + c.band) if n]
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in numbers)
+        assert 10 < plot.label_y < HEIGHT
+
+
+@pytest.mark.parametrize("values", [[0.0], [3.0, 3.0], [-2.0], [], [float("nan")], [1e-7, 2e-7], [-1e6, 1e6], [0.4, 0.41]])
+def test_a_scale_holds_its_values(values: list[float]) -> None:
+    scale = scale_of(values)
+    assert scale.high > scale.low
+    assert len(scale.ticks) >= 2
+    assert all(0 <= t.at <= 1 for t in scale.ticks)
+    assert len({t.text for t in scale.ticks}) == len(scale.ticks)
+    assert all(scale.low <= v <= scale.high for v in values if np.isfinite(v))
+
+
+def test_signals_are_drawn(tmp_path: Path) -> None:
+    signals = [np.random.default_rng(i).normal(size=(2, 24)).astype(np.float32) for i in range(2)]
+    found = evaluate(drawn(SignalNet), signals, "gradient", "insertion", parameters={"insertion.steps": 2})
+    _, seen = page(found, tmp_path)
+    assert len(seen.all("figure")) == 1 + 2 * 5
+    assert "gradient" in seen.text
+
+
+def test_preprocessed_tensors_have_their_own_values(tmp_path: Path) -> None:
+    x = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    found = evaluate("demo/honest", x, "gradient", "single_deletion")
+    _, seen = page(found, tmp_path)
+    assert "image 0" in seen.text
+    assert f"{found.values('gradient', 'single_deletion')[0]:.2f}".replace("-", "−") in seen.text
+
+
+def test_an_interrupted_run_still_shows_its_pictures(tmp_path: Path) -> None:
+    from sightline.demo.scenes import scene
+
+    pictures = [scene(i).image for i in range(2)]
+    whole = evaluate("demo/honest", pictures, "grad_cam", "single_deletion", out=tmp_path)
+    again = evaluate("demo/honest", pictures, "grad_cam", "single_deletion", out=tmp_path)
+    assert [[e.method for e in image] for image in again.shown] == [[e.method for e in image] for image in whole.shown]
+    np.testing.assert_array_equal(again.shown[0][0].heatmap, whole.shown[0][0].heatmap)
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="cannot be written"):
+        write_report(made(), tmp_path / "file" / "report.html")
