@@ -31,7 +31,16 @@ from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Output, PerImage, Target, layers_of, part_of
 from sightline.tiles import tiled
 
-__all__ = ["Failure", "explain", "explain_batch", "explanations", "forwards", "goals_of", "predict", "refuse_other_labels"]
+__all__ = [
+    "Failure",
+    "explain",
+    "explain_batch",
+    "explanations",
+    "forwards",
+    "goals_of",
+    "predict",
+    "refuse_other_labels",
+]
 
 _BATCH = 8
 

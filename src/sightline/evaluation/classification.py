@@ -219,4 +219,4 @@ def ranks(truths: np.ndarray, chances: np.ndarray) -> np.ndarray:
     array([2])
     """
     order = np.argsort(-chances, axis=1, kind="stable")
-    return np.argmax(order == truths[:, None], axis=1) + 1
+    return np.asarray(np.argmax(order == truths[:, None], axis=1) + 1)

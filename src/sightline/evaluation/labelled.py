@@ -6,7 +6,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from sightline.errors import InputError, ParameterError, TargetError, suggest
@@ -34,8 +34,8 @@ class Labelled:
 
     def only(self, numbers: Sequence[int]) -> Labelled:
         """Return some of the images."""
-        files, truths = (tuple(v[i] for i in numbers) for v in (self.files, self.truths))
-        return Labelled(self.folder, files, truths, self.names, self.notes, self.in_order)
+        files, truths = tuple(self.files[i] for i in numbers), tuple(self.truths[i] for i in numbers)
+        return replace(self, files=files, truths=truths)
 
     def check_classes(self, count: int) -> None:
         """Raise TargetError unless a model with ``count`` classes has those of the images."""
@@ -129,7 +129,9 @@ def _from_table(root: Path, table: Path) -> tuple[list[_Entry], list[str]]:
         raise InputError(f"{shown(str(table))} gives no image a class; wanted rows with a file and its class.")
     twice = [f for f, n in Counter(e.file for e in entries).items() if n > 1]
     if twice:
-        raise InputError(f"{shown(str(table))} lists {shown(twice[0])} more than once; wanted one class for each image.")
+        raise InputError(
+            f"{shown(str(table))} lists {shown(twice[0])} more than once; wanted one class for each image."
+        )
     return entries, _left_out(root, [r["file"] for r in rows], len(rows) - len(entries))
 
 
@@ -148,10 +150,14 @@ def _rows(table: Path) -> list[dict[str, str]]:
             rows = [{(k or "").strip().casefold(): (v or "").strip() for k, v in r.items() if k} for r in reader]
             columns = [c.strip().casefold() for c in reader.fieldnames or ()]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{said}: cannot be read ({why(error)}); wanted a CSV with the columns file and class.") from None
+        raise InputError(
+            f"{said}: cannot be read ({why(error)}); wanted a CSV with the columns file and class."
+        ) from None
     if "file" not in columns or not {"class", "class_name", "class_index"} & {*columns}:
         came = ", ".join(columns) or "nothing"
-        raise InputError(f"{said}: wanted the columns file and class (or class_name, class_index); came: {shown(came)}.")
+        raise InputError(
+            f"{said}: wanted the columns file and class (or class_name, class_index); came: {shown(came)}."
+        )
     return rows
 
 
@@ -175,16 +181,16 @@ def _refuse_strangers(mapping: Mapping[str, str], said: Sequence[str]) -> None:
 def _matched(said: Sequence[str], labels: Labels, mapping: Mapping[str, str], kind: str) -> dict[str, int]:
     """Return the index of the class that each name means, or say of the first that means none what could be done."""
     found: dict[str, int] = {}
-    failed: list[tuple[str, TargetError]] = []
+    failed: dict[str, str] = {}
     for name in said:
         try:
             found[name] = _index(mapping.get(name, name), labels)
         except TargetError as error:
-            failed.append((name, error))
+            failed[name] = str(error)
     if failed:
-        name, error = failed[0]
+        name, reason = next(iter(failed.items()))
         others = f" (nor do {len(failed) - 1} others)" if len(failed) > 1 else ""
-        raise TargetError(f"{kind} '{shown(name)}' matches no class{others}: {_hint(name, str(error), labels)}")
+        raise TargetError(f"{kind} '{shown(name)}' matches no class{others}: {_hint(name, reason, labels)}")
     return found
 
 
