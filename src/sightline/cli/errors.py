@@ -28,7 +28,7 @@ Examples:
   sightline errors photos --model resnet50 --classes labels.csv
   sightline errors photos --model resnet50 --map kitty="tiger cat" --map doggy=207
 """
-_MOST_SHOWN, _MOST_ROWS = 12, 40
+_MOST_SHOWN, _MOST_ROWS = 12, 20
 
 ClassFolder = Annotated[
     str,
@@ -65,7 +65,7 @@ def errors_command(
     sorted_: Sorted = False,
     method: OneMethod = "grad_cam",
     worst: Worst = 6,
-    examples: Examples = 3,
+    examples: Examples = 2,
     limit: Limit = None,
     layer: opt.Layer = None,
     set_: opt.Set = None,

@@ -90,4 +90,4 @@ def _cell(e: Explanation | None) -> Image | str:
 
 def _row_label(e: Example, true: str, predicted: str) -> str:
     name = Path(e.answer.file).name
-    return f"{name}\n{predicted} {e.answer.probability:.2f}\n{true} {e.answer.true_probability:.2f}"
+    return f"{name}: {predicted} {e.answer.probability:.2f}, {true} {e.answer.true_probability:.2f}"

@@ -47,7 +47,7 @@ def find_errors(
     in_order: bool = False,
     method: str = "grad_cam",
     worst: int = 6,
-    examples: int = 3,
+    examples: int = 2,
     layer: Any = None,
     parameters: Mapping[str, Any] | None = None,
     limit: int | None = None,

@@ -15,6 +15,8 @@ from sightline.explanation import Explanation
 
 __all__ = ["Answer", "Example", "ModelErrors", "Worst"]
 
+_ENOUGH = 5  # images of a class, from which on it is said how many of them are found
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -148,9 +150,20 @@ class ModelErrors:
 # --- in sentences -------------------------------------------------------------------------------------------
 
 
+def _percent(share: float) -> str:
+    """Return a share in whole percent; what is not all, or not nothing, is not said to be.
+
+    >>> _percent(0.4251), _percent(0.999), _percent(1.0)
+    ('43 %', '99 %', '100 %')
+    """
+    whole = round(100 * share)
+    return f"{whole if whole not in (0, 100) or share in (0, 1) else min(max(whole, 1), 99)} %"
+
+
 def _right(found: ModelErrors) -> str:
     a = found.accuracy
-    return f"Right on {a.right} of {a.total} images ({a.share:.0%}, 95 % interval {100 * a.low:.0f} to {a.high:.0%})."
+    interval = f"95 % interval {100 * a.low:.0f} to {_percent(a.high)}"
+    return f"Right on {a.right} of {a.total} images ({_percent(a.share)}; {interval})."
 
 
 def _most_often(found: ModelErrors) -> list[str]:
@@ -158,24 +171,32 @@ def _most_often(found: ModelErrors) -> list[str]:
         return ["It made no mistake on these images."]
     first = found.confusions[0]
     of = next(c.support for c in found.classes if c.index == first.true)
-    times = "once" if first.count == 1 else "twice" if first.count == 2 else f"{first.count} times"
-    name = found.labels[first.true]
-    return [f"Most often it takes {name} for {found.labels[first.predicted]} ({times}, of {of} images of {name})."]
+    name, said = found.labels[first.true], found.labels[first.predicted]
+    if len(found.confusions) > 1 and first.count == 1:
+        return [f"No two of its errors are alike; the surest is to take {name} for {said}."]
+    times = {1: "once", 2: "twice"}.get(first.count, f"{first.count} times")
+    return [f"Most often it takes {name} for {said} ({times}, of {of} images of {name})."]
 
 
 def _weakest(found: ModelErrors) -> list[str]:
-    said = []
-    if len(found.classes) > 1 and found.confusions:
-        least = min(found.classes, key=lambda c: (c.recall, -c.support))
-        said.append(f"It finds {least.recall:.0%} of {least.label}, the least of all classes.")
-        wrong = min((c for c in found.classes if c.predicted), key=lambda c: (c.precision, -c.predicted), default=None)
-        if wrong is not None and wrong.precision < 1:
-            said.append(f"Of what it calls {wrong.label}, {wrong.precision:.0%} is.")
-    return said
+    """Name the class that is found least, and the one that is said most wrongly: where classes have enough images."""
+    if len(found.classes) < 2 or not found.confusions or max(c.support for c in found.classes) < _ENOUGH:
+        return []
+    least = min(found.classes, key=lambda c: (c.recall, -c.support))
+    said = [f"It finds {_percent(least.recall)} of {least.label}, the least of all classes."]
+    wrong = min((c for c in found.classes if c.predicted), key=lambda c: (c.precision, -c.predicted), default=None)
+    if wrong is not None and wrong.precision < 1:
+        which = f"the {wrong.predicted} images" if wrong.predicted > 1 else "the one image"
+        said.append(f"Of {which} that it calls {wrong.label}, {_percent(wrong.precision)} are.")
+    return [" ".join(said)]
 
 
 def _how_sure(found: ModelErrors) -> str:
+    sure, always = _percent(found.calibration.confidence), _percent(found.majority)
+    share = _percent(found.accuracy.share)
+    if len(found.rows) == 1:
+        return f"It is {sure} sure on average, and right in {share}."
     return (
-        f"It is {found.calibration.confidence:.0%} sure on average and right in {found.accuracy.share:.0%}; always "
-        f"saying the most frequent class would be right in {found.majority:.0%}."
+        f"It is {sure} sure on average, and right in {share}; always saying the most frequent class would be right in "
+        f"{always}."
     )
