@@ -64,7 +64,7 @@ def _save_picture(found: ModelErrors, number: int, worst: Worst, folder: Path) -
 def confusion_picture(found: ModelErrors, worst: Worst) -> Image | None:
     """Draw the wrong answers of one confusion: the photo, why the predicted class, and why the true one."""
     from sightline.render import grid
-    from sightline.render.compare import photo_cell, style_legend
+    from sightline.render.compare import photo_cell
 
     explained = [e for e in worst.examples if e.predicted is not None or e.true is not None]
     maps = [m for e in explained for m in (e.predicted, e.true) if m is not None]
@@ -77,9 +77,17 @@ def confusion_picture(found: ModelErrors, worst: Worst) -> Image | None:
         row_labels=[_row_label(e, true, predicted) for e in explained],
         column_labels=["image", f"why it says {predicted}", f"what would speak for {true}, its class"],
         title=f"{true}, taken for {predicted} {times}",
-        legends=[style_legend(s) for s in dict.fromkeys(m.style for m in maps)],
+        legends=_legends(maps),
         notes=[f"{maps[0].method} of {found.settings['model']}; each map is coloured by its own largest value"],
     )
+
+
+def _legends(maps: Sequence[Explanation]) -> list[Image]:
+    from sightline.render.compare import style_legend
+
+    unseen = any(bool((m.heatmap != m.heatmap).any()) for m in maps)
+    styles = list(dict.fromkeys(m.style for m in maps))
+    return [style_legend(s, not_seen=unseen and s == styles[0], series=maps[0].heatmap.ndim == 1) for s in styles]
 
 
 def _cell(e: Explanation | None) -> Image | str:

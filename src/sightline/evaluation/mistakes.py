@@ -183,12 +183,20 @@ def _weakest(found: ModelErrors) -> list[str]:
     if len(found.classes) < 2 or not found.confusions or max(c.support for c in found.classes) < _ENOUGH:
         return []
     least = min(found.classes, key=lambda c: (c.recall, -c.support))
-    said = [f"It finds {_percent(least.recall)} of {least.label}, the least of all classes."]
+    said = [
+        f"It finds {_percent(least.recall) if least.recall else 'none'} of {least.label}, the least of all classes."
+    ]
     wrong = min((c for c in found.classes if c.predicted), key=lambda c: (c.precision, -c.predicted), default=None)
     if wrong is not None and wrong.precision < 1:
-        which = f"the {wrong.predicted} images" if wrong.predicted > 1 else "the one image"
-        said.append(f"Of {which} that it calls {wrong.label}, {_percent(wrong.precision)} are.")
+        said.append(_called(wrong))
     return [" ".join(said)]
+
+
+def _called(c: ClassNumbers) -> str:
+    if c.predicted == 1:
+        return f"The one image that it calls {c.label} is none."
+    share = "none" if c.precision == 0 else _percent(c.precision)
+    return f"Of the {c.predicted} images that it calls {c.label}, {share} are."
 
 
 def _how_sure(found: ModelErrors) -> str:

@@ -25,6 +25,7 @@ __all__ = ["save_page"]
 _MATRIX, _TABLE, _CURVES, _PAIRS = 40, 60, 24, 15
 _GRID = 200  # curves are drawn no finer than this
 _SIDE = 320
+_FEW = 5  # images of a class, below which a bar of its share says nothing
 
 
 def save_page(found: ModelErrors, file: Path) -> Path:
@@ -34,6 +35,7 @@ def save_page(found: ModelErrors, file: Path) -> Path:
 
 def _values(found: ModelErrors) -> dict[str, Any]:
     classes = sorted(found.classes, key=lambda c: c.f1) if len(found.classes) > _TABLE else found.classes
+    maps = [m for w in found.worst for e in w.examples for m in (e.predicted, e.true) if m is not None]
     curves = [c for c in found.classes if not math.isnan(c.auc)]
     return {
         "title": f"What {found.settings['model']} gets wrong",
@@ -42,7 +44,9 @@ def _values(found: ModelErrors) -> dict[str, Any]:
         "matrix": _matrix(found),
         "pairs": _pairs(found),
         "worst": [_worst(found, w) for w in found.worst],
-        "legends": _legends(found.worst),
+        "legends": [_legend(style) for style in dict.fromkeys(m.style for m in maps)],
+        "unseen": any(bool(np.isnan(m.heatmap).any()) for m in maps),
+        "bars": max(c.support for c in found.classes) >= _FEW,
         "classes": classes[:_TABLE],
         "curves": [_curve(c) for c in sorted(curves, key=lambda c: c.auc)[:_CURVES]],
         "curves_left": max(0, len(curves) - _CURVES),
@@ -93,7 +97,7 @@ def _matrix(found: ModelErrors) -> dict[str, Any] | None:
     rows = [
         _matrix_row(found.labels[c], n, row, heads) for n, (c, row) in enumerate(zip(found.rows, counts, strict=True))
     ]
-    return {"heads": heads, "rows": rows, "many": len(heads) > 14}
+    return {"heads": heads, "rows": rows, "size": "many tiny" if len(heads) > 24 else "many" if len(heads) > 14 else ""}
 
 
 def _matrix_row(label: str, number: int, counts: np.ndarray, heads: Sequence[str]) -> dict[str, Any]:
@@ -164,11 +168,6 @@ def _data(picture: Image.Image) -> str:
     with io.BytesIO() as file:
         small.save(file, "JPEG", quality=88)
         return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _legends(worst: Sequence[Worst]) -> list[dict[str, Any]]:
-    maps = [m for w in worst for e in w.examples for m in (e.predicted, e.true) if m is not None]
-    return [_legend(style) for style in dict.fromkeys(m.style for m in maps)]
 
 
 def _legend(style: Any) -> dict[str, Any]:
