@@ -10,12 +10,26 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Bin", "Calibration", "ClassNumbers", "Confusion", "Means", "Share"]
+__all__ = [
+    "Bin",
+    "Calibration",
+    "ClassNumbers",
+    "Confusion",
+    "Means",
+    "Share",
+    "calibration",
+    "class_numbers",
+    "confusion_matrix",
+    "confusions",
+    "means",
+    "ranks",
+    "wilson",
+]
 
 _BINS = 10
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Return a number as JSON has it: null where it does not exist."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -61,7 +75,7 @@ class ClassNumbers:
         """Return the numbers as plain JSON values; undefined ones are null."""
         names = ("index", "label", "support", "predicted", "precision", "recall", "f1", "auc", "average_precision")
         curve = {"false_positive_rate": self.roc[0].tolist(), "true_positive_rate": self.roc[1].tolist()}
-        return {n: plain(getattr(self, n)) for n in names} | {"roc": curve}
+        return {n: _plain(getattr(self, n)) for n in names} | {"roc": curve}
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class Means:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as plain JSON values; undefined ones are null."""
-        return {n: plain(v) for n, v in vars(self).items()}
+        return {n: _plain(v) for n, v in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ class Bin:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as plain JSON values; those of an empty bin are null."""
-        return {n: plain(v) for n, v in vars(self).items()}
+        return {n: _plain(v) for n, v in vars(self).items()}
 
 
 @dataclass(frozen=True)

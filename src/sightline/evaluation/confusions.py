@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,8 +142,8 @@ class _Run:
     def _skip(self, failure: Failure) -> None:
         if self.tell is None:
             raise failure.error
-        file = Path(failure.image).relative_to(self.images.folder).as_posix()
-        self.skipped.append({"image": file, "reason": str(failure.error)})
+        number = self._paths(self.images.files).index(failure.image)
+        self.skipped.append({"image": self.images.files[number], "reason": str(failure.error)})
         self.tell(failure)
         self.step(1)
 

@@ -80,6 +80,10 @@ def labelled_images(
     matches no class, ParameterError for a mapping of a folder that is not there.
     """
     root = Path(os.fsdecode(folder))
+    if root.is_file():
+        raise InputError(f"{shown(str(root))} is a file; wanted a folder that holds one folder for each class.")
+    if in_order and mapping:
+        raise ParameterError("--sorted and --map came together; the folders' order or their names say the classes.")
     entries, notes = _from_folders(root) if table is None else _from_table(root, Path(table))
     said = dict.fromkeys(e.said for e in entries)
     _refuse_strangers(mapping or {}, [*said])
@@ -87,7 +91,8 @@ def labelled_images(
         listed = _class_folders(root) if table is None else sorted(said)
         found = {name: number for number, name in enumerate(listed)}
     else:
-        found = _matched([*said], labels, mapping or {}, "folder" if table is None else "class")
+        within = {e.said: PurePath(e.file).parts[1:-1] for e in entries} if table is None else None
+        found = _matched([*said], labels, mapping or {}, within)
     names = {found[e.said]: e.name for e in reversed(entries)}
     names |= {number: name for name, number in found.items()} if in_order else {}
     files, truths = tuple(e.file for e in entries), tuple(found[e.said] for e in entries)
@@ -98,9 +103,7 @@ def labelled_images(
 
 
 def _from_folders(root: Path) -> tuple[list[_Entry], list[str]]:
-    files = [PurePath(f).relative_to(root) for f in image_tree(root) if Path(f) != root]
-    if not files:
-        raise InputError(f"{shown(str(root))} is a file; wanted a folder that holds one folder for each class.")
+    files = [PurePath(f).relative_to(root) for f in image_tree(root)]
     loose = [f for f in files if len(f.parts) == 1]
     if len(loose) == len(files):
         raise InputError(
@@ -124,7 +127,7 @@ def _images(count: int) -> str:
 
 def _from_table(root: Path, table: Path) -> tuple[list[_Entry], list[str]]:
     rows = _rows(table)
-    entries = [e for row in rows if (e := _entry(row)) is not None]
+    entries = [e for row in rows if (e := _entry(row, root)) is not None]
     if not entries:
         raise InputError(f"{shown(str(table))} gives no image a class; wanted rows with a file and its class.")
     twice = [f for f, n in Counter(e.file for e in entries).items() if n > 1]
@@ -132,12 +135,12 @@ def _from_table(root: Path, table: Path) -> tuple[list[_Entry], list[str]]:
         raise InputError(
             f"{shown(str(table))} lists {shown(twice[0])} more than once; wanted one class for each image."
         )
-    return entries, _left_out(root, [r["file"] for r in rows], len(rows) - len(entries))
+    return entries, _left_out(root, [_below(root, r["file"]) for r in rows], len(rows) - len(entries))
 
 
 def _left_out(root: Path, listed: Sequence[str], classless: int) -> list[str]:
-    beside = {PurePath(f).relative_to(root).as_posix() for f in image_tree(root)} if root.is_dir() else set()
-    unlisted = len(beside - {PurePath(f).as_posix() for f in listed})
+    beside = {PurePath(f).relative_to(root).as_posix() for f in image_tree(root)}
+    unlisted = len(beside - {*listed})
     said = {"to which the table gives no class": classless, "that the table does not list": unlisted}
     return [f"left out: {_images(count)} {why_not}" for why_not, count in said.items() if count]
 
@@ -161,12 +164,17 @@ def _rows(table: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _entry(row: Mapping[str, str]) -> _Entry | None:
+def _entry(row: Mapping[str, str], root: Path) -> _Entry | None:
     """Read one row; an index says more than a name, and -1 means that there is no class."""
     index, name = row.get("class_index", ""), row.get("class") or row.get("class_name") or ""
     if not row["file"] or index.startswith("-") or not (index or name):
         return None
-    return _Entry(row["file"], f"index:{index}" if index else name, name or f"class {index}")
+    return _Entry(_below(root, row["file"]), f"index:{index}" if index else name, name or f"class {index}")
+
+
+def _below(root: Path, file: str) -> str:
+    """Return a file's path from the folder on."""
+    return PurePath(os.path.relpath(file, root) if os.path.isabs(file) else file).as_posix()
 
 
 # --- the model's classes ------------------------------------------------------------------------------------
@@ -178,8 +186,16 @@ def _refuse_strangers(mapping: Mapping[str, str], said: Sequence[str]) -> None:
             raise ParameterError(f"--map {name}={mapping[name]}: no images are of '{name}'.{suggest(name, said)}")
 
 
-def _matched(said: Sequence[str], labels: Labels, mapping: Mapping[str, str], kind: str) -> dict[str, int]:
-    """Return the index of the class that each name means, or say of the first that means none what could be done."""
+def _matched(
+    said: Sequence[str],
+    labels: Labels,
+    mapping: Mapping[str, str],
+    within: Mapping[str, tuple[str, ...]] | None,
+) -> dict[str, int]:
+    """Return the index of the class that each name means, or say of the first that means none what could be done.
+
+    ``within`` holds for each folder the folders in it, on the way to an image.
+    """
     found: dict[str, int] = {}
     failed: dict[str, str] = {}
     for name in said:
@@ -189,12 +205,16 @@ def _matched(said: Sequence[str], labels: Labels, mapping: Mapping[str, str], ki
             failed[name] = str(error)
     if failed:
         name, reason = next(iter(failed.items()))
+        kind, deeper = ("class", ()) if within is None else ("folder", within[name])
         others = f" (nor do {len(failed) - 1} others)" if len(failed) > 1 else ""
-        raise TargetError(f"{kind} '{shown(name)}' matches no class{others}: {_hint(name, reason, labels)}")
+        hint = _hint(name, reason, labels, deeper)
+        raise TargetError(f"{kind} '{shown(name)}' matches no class{others}: {hint}")
     return found
 
 
-def _hint(name: str, error: str, labels: Labels) -> str:
+def _hint(name: str, error: str, labels: Labels, deeper: Sequence[str]) -> str:
+    if any(labels.has(d) for d in deeper):
+        return f"the folders in it do ('{shown(deeper[0])}'), so give the folder '{shown(name)}' itself."
     if not len(labels):
         return (
             f"this model has no class names; give --labels FILE, --map {shown(name)}=0, or --sorted where its classes "
