@@ -31,7 +31,16 @@ from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Output, PerImage, Target, layers_of, part_of
 from sightline.tiles import tiled
 
-__all__ = ["Failure", "explain", "explain_batch", "explanations", "goals_of", "predict", "refuse_other_labels"]
+__all__ = [
+    "Failure",
+    "explain",
+    "explain_batch",
+    "explanations",
+    "forwards",
+    "goals_of",
+    "predict",
+    "refuse_other_labels",
+]
 
 _BATCH = 8
 
@@ -361,8 +370,19 @@ def predict(model: Model | nn.Module | str, images: Any) -> list[list[Prediction
     Raises ImageError and ModelError as `explain` does.
     """
     loaded = model if isinstance(model, Model) else load(model)
-    found = []
-    for batch in batches(samples(loaded, images, _raise), min(_BATCH, loaded.batch or _BATCH)):
-        forward = run_forward(loaded.module, _stacked(loaded, batch), grad=False)
-        found += [predictions_of(forward, loaded, row) for row in range(len(batch))]
-    return found
+    return [
+        predictions_of(forward, loaded, row)
+        for batch, forward in forwards(loaded, images, _raise)
+        for row in range(len(batch))
+    ]
+
+
+def forwards(
+    model: Model, images: Any, fail: Callable[[Failure], None], batch_size: int = _BATCH
+) -> Iterator[tuple[list[Sample], Forward]]:
+    """Yield the images in batches, each with its one forward pass without gradient; what is no image goes to ``fail``.
+
+    The pass may hold more rows than there are images, where the model takes batches of one size only.
+    """
+    for batch in batches(samples(model, images, fail), min(batch_size, model.batch or batch_size)):
+        yield batch, run_forward(model.module, _stacked(model, batch), grad=False)

@@ -1,15 +1,16 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, under names that every system takes."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sightline.errors import InputError
 
-__all__ = ["written"]
+__all__ = ["file_part", "written"]
 
 
 @contextmanager
@@ -30,3 +31,12 @@ def written(file: Path) -> Iterator[Path]:
     finally:
         if aside.parent.is_dir():
             aside.unlink(missing_ok=True)
+
+
+def file_part(text: str, most: int = 48) -> str:
+    """Return a text as part of a file name: letters, digits, dots, dashes and underscores.
+
+    >>> file_part("bull mastiff")
+    'bull_mastiff'
+    """
+    return re.sub(r"[^\w.+-]+", "_", text, flags=re.UNICODE).strip("._")[:most] or "_"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from sightline.output import file_part
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,12 +123,3 @@ def predictions_table(title: str, predictions: Sequence[Mapping[str, Any]] | Seq
         bar = Text("█" * filled + "░" * (_BAR - filled), style="cyan") + Text(f" {p['probability']:.3f}")
         table.add_row(str(p["index"]), Text(p["label"]), bar, "" if p["logit"] is None else f"{p['logit']:.2f}")
     return table
-
-
-def file_part(text: str, most: int = 48) -> str:
-    """Return a text as part of a file name: letters, digits, dots, dashes and underscores.
-
-    >>> file_part("bull mastiff")
-    'bull_mastiff'
-    """
-    return re.sub(r"[^\w.+-]+", "_", text, flags=re.UNICODE).strip("._")[:most] or "_"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import compare, concepts, demo, evaluate, explain, listing, optimized
+from sightline.cli import compare, concepts, demo, errors, evaluate, explain, listing, optimized
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,9 @@ app.command("compare", short_help="Lay methods, models and targets out in one pi
 )
 app.command("evaluate", short_help="Measure which methods can be trusted, over a folder.", epilog=evaluate.EXAMPLES)(
     evaluate.evaluate_command
+)
+app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
+    errors.errors_command
 )
 app.command("concepts", short_help="Find what a class is made of, in images of it.", epilog=concepts.EXAMPLES)(
     concepts.concepts_command
