@@ -6,6 +6,7 @@ import inspect
 import textwrap
 
 from sightline.evaluation import METRICS, Metric
+from sightline.evaluation.registry import FAMILIES
 
 GOOD = {"higher": "more is better ↑", "lower": "less is better ↓", "neither": "describes, is no judgement"}
 NEEDS = {
@@ -27,7 +28,7 @@ no metric means anything without the controls beside it.
 
 def page() -> str:
     parts = [HEAD]
-    for family in dict.fromkeys(m.family for m in METRICS.values()):
+    for family in FAMILIES:
         parts += [f"## {family}", ""]
         parts += [_entry(m) for m in METRICS.values() if m.family == family]
     return "\n".join(parts).rstrip() + "\n"

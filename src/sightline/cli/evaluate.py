@@ -32,7 +32,7 @@ Examples:
   sightline evaluate photos --model net.h5 --labels names.txt --set deletion.steps=14 --out report
 """
 _METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
-_METRICS = "single_deletion,insertion,deletion; with --boxes also pointing_game,energy_pointing_game"
+_METRICS = "single_deletion,insertion,deletion,parameter_randomization,random_logit; with --boxes also pointing_game,energy_pointing_game"
 _NAMED = 5
 
 Methods = Annotated[
@@ -248,6 +248,7 @@ def _cell(found: Evaluation, metric: str, method: str) -> str:
 def metrics_command(json: opt.Json = False) -> None:
     """List the metrics, which way is good, and where they come from."""
     from sightline.evaluation import METRICS
+    from sightline.evaluation.registry import FAMILIES
 
     listed = [
         {
@@ -260,7 +261,9 @@ def metrics_command(json: opt.Json = False) -> None:
             "parameters": {p.name: p.default for p in m.parameters.values()},
             "cite": m.cite,
         }
+        for family in FAMILIES
         for m in METRICS.values()
+        if m.family == family
     ]
     if json:
         print_json({"metrics": listed})

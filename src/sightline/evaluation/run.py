@@ -141,8 +141,8 @@ def evaluate(
     """Measure methods, and four controls beside them, by metrics over images.
 
     ``images`` are what `explain` takes. ``truth`` is a file of boxes or a folder of masks (see `read_truths`), or gives
-    for a sample the mask (H, W) of its object, or None. ``metric`` is single_deletion, insertion and deletion unless
-    given, with truth also pointing_game and energy_pointing_game.
+    for a sample the mask (H, W) of its object, or None. ``metric`` is single_deletion, insertion, deletion,
+    parameter_randomization and random_logit unless given, with truth also pointing_game and energy_pointing_game.
     ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends the run after the last batch
     that fits. ``precision`` is that of `explain`: "auto" halves the time of sweeps. ``out`` is a directory: an
     interrupted run goes on there. ``parameters`` are those of methods, as in `explain`, and of metrics, as
