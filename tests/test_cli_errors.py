@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from sightline.evaluation.confusion_files import confusion_picture
 from sightline.evaluation.confusions import ModelErrors, find_errors
 
 CHROMIUM = Path("/usr/bin/chromium")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def filled(root: Path, marked: float, count: int = 36) -> Path:
@@ -176,6 +178,23 @@ def test_a_picture_has_a_row_for_each_example(cheating: ModelErrors) -> None:
     assert picture is not None
     assert picture.mode == "RGB"
     assert np.asarray(picture).std() > 20
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the real weights and photographs are not here ({DATA.name} is absent)")
+def test_photographs_get_the_recorded_answers() -> None:
+    from sightline.models.load import load
+
+    weights, labels = (DATA / "weights" / f for f in ("mobilenet_v2.safetensors", "imagenet_class_index.json"))
+    model = load("mobilenet_v2", weights=weights, labels=labels)
+    found = find_errors(model, DATA / "photos", classes=DATA / "photos" / "labels.csv", worst=0)
+    with (DATA / "photos" / "labels.csv").open() as stream:
+        recorded = {r["file"]: int(r["pred_mobilenet_v2"]) for r in csv.DictReader(stream)}
+    same = [recorded[a.file] == a.predicted for a in found.answers]
+    assert len(same) == 76
+    assert sum(same) >= 75
+    assert any("3 images to which the table gives no class" in n for n in found.notes)
 
 
 # --- the page -----------------------------------------------------------------------------------------------

@@ -320,6 +320,12 @@ def test_what_cannot_be_asked_is_a_sentence(shades: Path, options: dict[str, obj
         find_errors(greys(labels=NAMES), shades, **options)  # type: ignore[arg-type]
 
 
+def test_what_is_no_better_than_chance_is_said_so(shades: Path) -> None:
+    found = find_errors(greys(labels=NAMES[::-1]), shades, worst=0)
+    assert found.accuracy.right == 2  # of the grey ones
+    assert "not clearly better than always saying the most frequent class, which is right in 40 %" in found.findings[-1]
+
+
 def test_two_classes_of_one_name_are_told_apart(shades: Path) -> None:
     found = find_errors(greys(labels=["grey", "grey", "white"]), shades, mapping={"black": "0", "grey": "1"}, worst=0)
     assert found.labels == {0: "grey (0)", 1: "grey (1)", 2: "white"}

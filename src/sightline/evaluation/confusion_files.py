@@ -75,7 +75,11 @@ def confusion_picture(found: ModelErrors, worst: Worst) -> Image | None:
     return grid(
         [[photo_cell(e.predicted or e.true or maps[0]), _cell(e.predicted), _cell(e.true)] for e in explained],
         row_labels=[_row_label(e, true, predicted) for e in explained],
-        column_labels=["image", f"why it says {predicted}", f"what would speak for {true}, its class"],
+        column_labels=[
+            "image" if maps[0].heatmap.ndim == 2 else "input",
+            f"why it says {predicted}",
+            f"what would speak for {true}, its class",
+        ],
         title=f"{true}, taken for {predicted} {times}",
         legends=_legends(maps),
         notes=[f"{maps[0].method} of {found.settings['model']}; each map is coloured by its own largest value"],

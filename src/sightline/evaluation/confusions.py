@@ -77,7 +77,8 @@ def find_errors(
     truths = np.array(images.truths)[rows]
     found = _numbers(run, [images.files[r] for r in rows], truths, chances)
     shown = run.explain(found, asked.name, worst, examples, layer, parameters or {}, seed)
-    settings = _settings(loaded, images, asked, layer, parameters or {}, seed)
+    read = next((e.predicted.layer for w in shown for e in w.examples if e.predicted is not None), layer)
+    settings = _settings(loaded, images, asked, read, parameters or {}, seed)
     notes = (*images.notes, *_notes(found, chances.shape[1], run.outputs))
     return replace(found, worst=shown, settings=settings, skipped=tuple(run.skipped), notes=notes)
 
@@ -259,7 +260,7 @@ def _notes(found: ModelErrors, classes: int, outputs: int) -> list[str]:
         "all images are of one class, so nothing can be said of telling classes apart: ROC, AUC and average precision "
         "are undefined, and so is what it says of images of other classes": len(found.rows) == 1,
         f"{absent} of the model's {classes} classes have no images here and are left out of the tables": absent > 0,
-        f"no image is said to be {_listed(unpredicted)}, so its precision is undefined": bool(unpredicted),
+        f"precision is undefined for {_listed(unpredicted)}: no image is said to be of such a class": bool(unpredicted),
     }
     return [text for text, applies in notes.items() if applies]
 

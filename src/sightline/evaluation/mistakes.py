@@ -202,9 +202,9 @@ def _called(c: ClassNumbers) -> str:
 def _how_sure(found: ModelErrors) -> str:
     sure, always = _percent(found.calibration.confidence), _percent(found.majority)
     share = _percent(found.accuracy.share)
+    said = f"It is {sure} sure on average, and right in {share}"
     if len(found.rows) == 1:
-        return f"It is {sure} sure on average, and right in {share}."
-    return (
-        f"It is {sure} sure on average, and right in {share}; always saying the most frequent class would be right in "
-        f"{always}."
-    )
+        return f"{said}."
+    if found.accuracy.low <= found.majority:
+        return f"{said}: not clearly better than always saying the most frequent class, which is right in {always}."
+    return f"{said}; always saying the most frequent class would be right in {always}."

@@ -36,11 +36,12 @@ def save_page(found: ModelErrors, file: Path) -> Path:
 def _values(found: ModelErrors) -> dict[str, Any]:
     classes = sorted(found.classes, key=lambda c: c.f1) if len(found.classes) > _TABLE else found.classes
     maps = [m for w in found.worst for e in w.examples for m in (e.predicted, e.true) if m is not None]
-    curves = [c for c in found.classes if not math.isnan(c.auc)]
+    curves = sorted((c for c in found.classes if not math.isnan(c.auc)), key=lambda c: c.auc)
+    drawn = [c for c in curves if c.auc < 1 or len(curves) <= _CURVES][:_CURVES]
     return {
         "title": f"What {found.settings['model']} gets wrong",
         "found": found,
-        "sections": _sections(found, bool(curves)),
+        "sections": _sections(found, bool(drawn)),
         "matrix": _matrix(found),
         "pairs": _pairs(found),
         "worst": [_worst(found, w) for w in found.worst],
@@ -48,8 +49,8 @@ def _values(found: ModelErrors) -> dict[str, Any]:
         "unseen": any(bool(np.isnan(m.heatmap).any()) for m in maps),
         "bars": max(c.support for c in found.classes) >= _FEW,
         "classes": classes[:_TABLE],
-        "curves": [_curve(c) for c in sorted(curves, key=lambda c: c.auc)[:_CURVES]],
-        "curves_left": max(0, len(curves) - _CURVES),
+        "curves": [_curve(c) for c in drawn],
+        "curves_left": len(curves) - len(drawn),
         "bins": [_bar(b) for b in found.calibration.bins],
         "facts": facts({k.replace("_", " "): v for k, v in found.settings.items()}),
     }
