@@ -18,7 +18,7 @@ from torch import Tensor
 from sightline.errors import RefusedError
 from sightline.evaluation.case import Case, ranked
 from sightline.evaluation.registry import metric
-from sightline.geometry import restore
+from sightline.geometry import Preprocessing, restore
 from sightline.goals import lead_goal
 from sightline.methods.perturbation import covered, fill_of
 from sightline.points import Baseline
@@ -56,16 +56,25 @@ def revealed(rec: Recording, case: Case, fill: Baseline) -> Revealed:
 
 
 def _refuse_other_than_pictures(rec: Recording) -> None:
-    channels = rec.model.preprocessing.channels
-    if rec.x.ndim != 4 or rec.x.shape[1] != channels or channels not in (1, 3):
+    if rec.x.ndim != 4 or rec.x.shape[1] not in (1, 3):
         raise RefusedError(
-            f"it compresses pictures, and the input {tuple(rec.x.shape[1:])} is none of one or three channels that the "
-            "preprocessing knows; use insertion instead."
+            f"it compresses pictures, and the input {tuple(rec.x.shape[1:])} is none of one or three channels; use "
+            "insertion instead."
         )
 
 
 def _bytes(rec: Recording, x: Tensor) -> list[int]:
-    return [_compressed(restore(image, rec.model.preprocessing)) for image in x.float()]
+    """Return the bytes of each of the images (N, C, H, W) that stand for those of the recording."""
+    how = rec.model.preprocessing
+    return [_compressed(restore(image, _pixels(own, how))) for image, own in zip(x.float(), rec.x, strict=True)]
+
+
+def _pixels(image: Tensor, how: Preprocessing) -> Preprocessing:
+    """Return how an input (C, H, W) becomes pixels: as it was prepared, or over its range where that is not known."""
+    if how.channels == len(image):
+        return how
+    low, high = (float(v) for v in image.aminmax())
+    return Preprocessing(mean=(low,) * len(image), std=(max(high - low, 1e-12),) * len(image))
 
 
 def _compressed(pixels: np.ndarray) -> int:
@@ -118,7 +127,7 @@ def sic(case: Case, least: Share = 0.8, fill: Baseline = "blur") -> Tensor:
     From 0 to 1, both relative to the hidden and the whole image, the probability never falling, as the authors count.
     They interpolate the background from 1 % of the pixels; here it is the blurred image. At thirteen shares from 0.5 to
     75 %; information is the size as lossless WebP. Undefined where the image itself has less than ``least``, and where
-    hiding it does not lower both the probability and the size.
+    hiding it does not lower both the probability and the size. Inputs of unknown preprocessing become pixels by range.
     """
     found = case.view("probability").memo(revealed, case=case, fill=fill)
     return _area(case, "sic", found, found.scores, least)
