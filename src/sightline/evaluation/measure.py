@@ -64,7 +64,7 @@ def measure(
     aim = target if target is not None else _target(made)
     plan = _plan(loaded, method, made, aim, seed)
     found: dict[str, list[np.ndarray]] = {m.name: [] for m in metrics}
-    count = 0
+    count, dims = 0, 0
     for batch in batches(samples(plan.model, given, _raise), min(batch_size, plan.model.batch or batch_size)):
         heat = _maps(maps, made, batch)
         part = replace(plan, targets=[part_of(aim, [s.number for s in batch])])
@@ -74,8 +74,8 @@ def measure(
             for m in metrics:
                 values = m.compute(case, **resolved[m.name])
                 found[m.name].append(values.double().cpu().numpy()[: len(batch)])
-        count += len(batch)
-    _refuse_counts(maps, made, count)
+        count, dims = count + len(batch), batch[0].x.ndim - 1
+    _refuse_counts(maps, made, count, dims)
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
@@ -157,7 +157,7 @@ def _truth(truth: Any, batch: Sequence[Sample]) -> Tensor | None:
     return torch.from_numpy(np.stack([truth_at_input(masks[s.number] if several else masks, s) for s in batch]))
 
 
-def _refuse_counts(maps: Any, made: Sequence[Explanation], images: int) -> None:
-    have = len(made) if made else (len(maps) if np.ndim(maps) > 2 else 1)
+def _refuse_counts(maps: Any, made: Sequence[Explanation], images: int, dims: int) -> None:
+    have = len(made) if made else (len(maps) if np.ndim(maps) > dims else 1)
     if have != images:
         raise InputError(f"{have} maps came for {images} images; wanted one for each image.")

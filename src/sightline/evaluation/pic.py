@@ -18,7 +18,6 @@ from torch import Tensor
 from sightline.errors import RefusedError
 from sightline.evaluation.case import Case, ranked
 from sightline.evaluation.registry import metric
-from sightline.geometry import restore
 from sightline.goals import lead_goal
 from sightline.methods.perturbation import covered, fill_of
 from sightline.points import Baseline
@@ -56,16 +55,24 @@ def revealed(rec: Recording, case: Case, fill: Baseline) -> Revealed:
 
 
 def _refuse_other_than_pictures(rec: Recording) -> None:
-    channels = rec.model.preprocessing.channels
-    if rec.x.ndim != 4 or rec.x.shape[1] != channels or channels not in (1, 3):
+    if rec.x.ndim != 4 or rec.x.shape[1] not in (1, 3):
         raise RefusedError(
-            f"it compresses pictures, and the input {tuple(rec.x.shape[1:])} is none of one or three channels that the "
-            "preprocessing knows; use insertion instead."
+            f"it compresses pictures, and the input {tuple(rec.x.shape[1:])} is none of one or three channels; use "
+            "insertion instead."
         )
 
 
 def _bytes(rec: Recording, x: Tensor) -> list[int]:
-    return [_compressed(restore(image, rec.model.preprocessing)) for image in x.float()]
+    """Return the bytes of each of the images (N, C, H, W) that stand for those of the recording."""
+    return [_compressed(_pixels(image, own)) for image, own in zip(x.float(), rec.x.float(), strict=True)]
+
+
+def _pixels(image: Tensor, own: Tensor) -> np.ndarray:
+    """Return an image (C, H, W) as a picture, uint8, in 256 levels from the least to the largest value of ``own``."""
+    low, high = own.aminmax()
+    levels = (image - low) / (high - low).clamp(min=1e-12) * 255
+    pixels = levels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
 def _compressed(pixels: np.ndarray) -> int:
@@ -117,8 +124,8 @@ def sic(case: Case, least: Share = 0.8, fill: Baseline = "blur") -> Tensor:
 
     From 0 to 1, both relative to the hidden and the whole image, the probability never falling, as the authors count.
     They interpolate the background from 1 % of the pixels; here it is the blurred image. At thirteen shares from 0.5 to
-    75 %; information is the size as lossless WebP. Undefined where the image itself has less than ``least``, and where
-    hiding it does not lower both the probability and the size.
+    75 %; information is the size as lossless WebP, in 256 levels of the image's own range. Undefined where the image
+    itself has less than ``least``, and where hiding it does not lower both the probability and the size.
     """
     found = case.view("probability").memo(revealed, case=case, fill=fill)
     return _area(case, "sic", found, found.scores, least)
