@@ -49,7 +49,7 @@ def calculate_drop_increase(
     """Return each input's drop of the predicted class's probability, and whether it rose instead: (N, 2).
 
     Only the best share of the points is kept; the others become 0, which is black, or the mean of a signal. Nothing is
-    kept of a map that is the same everywhere, or NaN; `sightline evaluate --metric top_fraction_drop` has no value then.
+    kept of a map that is the same everywhere, or NaN; the metric top_fraction_drop has no value then.
     """
     mask = top_fraction(torch.from_numpy(maps), share).unsqueeze(1)
     best = before.argmax(1, keepdim=True)

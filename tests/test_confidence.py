@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
+import sightline
+from sightline.demo.mnist1d import make_mnist1d
 from sightline.errors import RefusedError
 from sightline.evaluation.case import Case
 from sightline.evaluation.confidence import adcc, top_fraction
@@ -21,6 +24,7 @@ from sightline.models.load import load
 from sightline.plan import make_plan
 from sightline.samples import samples
 
+MNIST1D = Path(__file__).resolve().parents[2] / "shared" / "data" / "keras" / "MNIST1D.h5"
 N, SIDE, CLASSES, CLASS = 6, 6, 3, 1
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(CLASSES, SIDE * SIDE)) * 0.4
@@ -112,6 +116,18 @@ def test_the_top_fraction_is_what_lies_above_the_value_at_that_rank(fraction: fl
         return
     np.testing.assert_allclose(found["top_fraction_drop"], np.maximum(0, (before - after) / before), atol=1e-6)
     np.testing.assert_array_equal(found["top_fraction_increase"], after > before)
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not MNIST1D.is_file(), reason="the network of system 001 is not here")
+def test_the_recorded_drop_and_increase_of_system_001_are_reproduced() -> None:
+    model = sightline.load(MNIST1D, dims=1)
+    x = torch.from_numpy(make_mnist1d().x_test).float().unsqueeze(1)
+    made = sightline.explain(model, x, "grad_cam", layer="conv1d_2", batch_size=250)
+    share = {"top_fraction_drop.fraction": 0.3, "top_fraction_increase.fraction": 0.3}
+    found = measure(model, made, x, [name.partition(".")[0] for name in share], batch_size=250, parameters=share)
+    means = [values.mean() for values in found.values()]
+    assert means == pytest.approx([0.1156, 0.381], abs=5e-5)  # recorded for the logit's gradient, scored in float32
 
 
 def test_equal_values_at_the_edge_of_the_top_are_left_out() -> None:
