@@ -31,6 +31,7 @@ from scipy import ndimage
 
 import sightline
 from sightline.demo.mnist1d import make_mnist1d
+from sightline.evaluation.confidence import top_fraction
 
 HMT_SHARE, MNIST_SHARE = 0.9, 0.3  # of the input's points, which are kept
 HMT_LAYER, MNIST_LAYER, SISE_LAYER = "max_pooling2d_1", "conv1d_2", "conv2d_3"
@@ -42,25 +43,15 @@ TILES, SISE_TILES = 496, 480  # the latter in 15 batches of 32, what is over lef
 # --- the metric ---------------------------------------------------------------------------------------------
 
 
-def kept(maps: np.ndarray, share: float) -> np.ndarray:
-    """Say which points lie above the n-th largest of their map, n being the share of all: (N, *S).
-
-    Nothing is kept of a map of NaN, and more than the share is left out where points are equal.
-    """
-    flat = maps.reshape(len(maps), -1)
-    n = int(flat.shape[1] * share)
-    limit = np.partition(flat, -1 - n, axis=1)[:, -1 - n]
-    return (flat > limit[:, None]).reshape(maps.shape)
-
-
 def calculate_drop_increase(
     model: sightline.Model, x: torch.Tensor, before: torch.Tensor, maps: np.ndarray, share: float
 ) -> np.ndarray:
     """Return each input's drop of the predicted class's probability, and whether it rose instead: (N, 2).
 
-    Only the best share of the points is kept; the others become 0, which is black, or the mean of a signal.
+    Only the best share of the points is kept; the others become 0, which is black, or the mean of a signal. Nothing is
+    kept of a map that is the same everywhere, or NaN; the metric top_fraction_drop has no value then.
     """
-    mask = torch.from_numpy(kept(maps, share)).unsqueeze(1)
+    mask = top_fraction(torch.from_numpy(maps), share).unsqueeze(1)
     best = before.argmax(1, keepdim=True)
     y, o = (p.gather(1, best)[:, 0].double() for p in (before, probabilities(model, x * mask)))
     drop = (y - o) / (y + 1e-100)

@@ -135,7 +135,8 @@ def box_iou(case: Case, threshold: Share = 0.2) -> Tensor:
     """The overlap of the box around the map's largest hot region with that of the object: intersection over union.
 
     Hot is what has at least ``threshold`` of the map's largest value: the number hangs on it. Of several separate
-    objects the one that fits best counts, of hot regions of one size the mean. From 0 to 1.
+    objects the one that fits best counts, of hot regions of one size the mean. From 0 to 1; a box around everything
+    has the object's share of the image.
     """
     positive, truth = _positive(case).numpy(), _truth(case).numpy()
     found = [_iou(*pair, threshold) for pair in zip(positive, truth, strict=True)]
