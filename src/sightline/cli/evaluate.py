@@ -32,7 +32,10 @@ Examples:
   sightline evaluate photos --model net.h5 --labels names.txt --set deletion.steps=14 --out report
 """
 _METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
-_METRICS = "single_deletion,insertion,deletion,parameter_randomization,random_logit; with --boxes also pointing_game,energy_pointing_game"
+_METRICS = (
+    "single_deletion,insertion,deletion,parameter_randomization,random_logit; with --boxes also "
+    "pointing_game,energy_pointing_game"
+)
 _NAMED = 5
 
 Methods = Annotated[

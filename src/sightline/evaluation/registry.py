@@ -10,7 +10,17 @@ from typing import Any, Literal, TypeVar
 from sightline.errors import ParameterError, suggest
 from sightline.schema import Parameter, checked, fold, schema_of
 
-__all__ = ["FAMILIES", "METRICS", "Better", "Metric", "Need", "find_metric", "find_metrics", "metric", "metric_parameters"]
+__all__ = [
+    "FAMILIES",
+    "METRICS",
+    "Better",
+    "Metric",
+    "Need",
+    "find_metric",
+    "find_metrics",
+    "metric",
+    "metric_parameters",
+]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 Better = Literal["higher", "lower", "neither"]
