@@ -249,6 +249,15 @@ def test_an_image_without_a_box_has_no_value_and_is_listed(folder: Path) -> None
     assert found.settings["truth"].startswith("boxes.csv ")
 
 
+def test_an_object_that_the_input_does_not_show_is_told_from_one_that_was_not_given() -> None:
+    large = np.kron(scene(0).image, np.ones((4, 4, 1), np.uint8))
+    speck = np.zeros(large.shape[:2], bool)
+    speck[7, 7] = True
+    found = evaluate("demo/honest", [large], "grad_cam", "pointing_game", truth=lambda sample: speck)
+    assert np.isnan(found.values("grad_cam", "pointing_game")).all()
+    assert "too small for the input" in found.skipped[0]["reason"]
+
+
 def test_the_command_says_what_boxes_lack(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ def gini(case: Case) -> Tensor:
     ordered = _shares(case).sort(1).values
     count = ordered.shape[1]
     weights = 2 * torch.arange(1, count + 1, dtype=torch.float64) - count - 1
-    return (weights * ordered).sum(1) / count
+    return ((weights * ordered).sum(1) / count).clamp(min=0)
 
 
 @metric(family="complexity", better="neither", cite="Bhatt et al. 2020, arXiv:2005.00631, def. 5 (complexity)")

@@ -107,7 +107,7 @@ def relevance_rank(case: Case) -> Tensor:
     needs="truth",
 )
 def top_k_intersection(case: Case, share: Share = 0.02) -> Tensor:
-    """The share of the map's largest values, ``share`` of all positions, that lie on the object: from 0 to 1.
+    """The share of the map's largest values (``share`` of all positions) that lie on the object: from 0 to 1.
 
     0.02 of 224 x 224 are 1000 positions. An object that is smaller cannot reach 1. Equal values as in relevance_rank.
     """
