@@ -17,7 +17,6 @@ from sightline.evaluation.case import Case
 from sightline.evaluation.registry import metric
 from sightline.schema import Range
 
-Pixels = Annotated[int, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 Box: TypeAlias = tuple[slice, ...]
 
@@ -47,18 +46,21 @@ def _defined(positive: Tensor, truth: Tensor, values: Tensor) -> Tensor:
     cite="Zhang et al. 2018, arXiv:1608.00507 (pointing game)",
     needs="truth",
 )
-def pointing_game(case: Case, tolerance: Pixels = 15) -> Tensor:
-    """Whether the map's largest value lies on the object, or within ``tolerance`` pixels of the input of it: 1 or 0.
+def pointing_game(case: Case, tolerance: Annotated[float, Range(0)] = 0.03) -> Tensor:
+    """Whether the map's largest value lies on the object, or within ``tolerance`` of it: 1 or 0.
 
-    Where several values are the largest, the share of them that hit. Objects in the middle are hit by ``centre`` too.
+    Below 1, ``tolerance`` is a share of the input's longer side, else pixels: 0.03 is the usual 15 pixels of a photo
+    500 wide. Where several values are the largest, the share of them that hit. Objects in the middle are hit by
+    ``centre`` too.
     """
-    near = torch.stack([_grown(one, tolerance) for one in _truth(case)]).flatten(1)
+    pixels = tolerance * max(case.maps.shape[1:]) if tolerance < 1 else tolerance
+    near = torch.stack([_grown(one, pixels) for one in _truth(case)]).flatten(1)
     positive, truth = _shown(case)
     largest = positive == positive.amax(1, keepdim=True)
     return _defined(positive, truth, (largest & near).sum(1).double() / largest.sum(1))
 
 
-def _grown(truth: Tensor, pixels: int) -> Tensor:
+def _grown(truth: Tensor, pixels: float) -> Tensor:
     """Return the positions (*S) at most so many pixels, in a straight line, from the marked ones."""
     from scipy import ndimage
 

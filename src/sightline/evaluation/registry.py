@@ -48,6 +48,11 @@ class Metric:
     parameters: Mapping[str, Parameter]
 
     @property
+    def judges(self) -> bool:
+        """Whether a better value than a control's speaks for a map: a constant one is the most stable and simple."""
+        return self.better != "neither" and self.family in ("faithfulness", "localization", "randomization")
+
+    @property
     def versioned(self) -> str:
         """The name with the version of its definition, as deletion@1."""
         return f"{self.name}@{self.version}"

@@ -112,7 +112,7 @@ class Evaluation:
     def beats_controls(self, metric: str, method: str, level: float = 0.05) -> bool:
         """Whether a method is better than every control by a metric, each by a paired test at ``level``."""
         sign = {"higher": 1, "lower": -1, "neither": 0}[METRICS[metric].better]
-        if method in self.controls or not sign:
+        if method in self.controls or not METRICS[metric].judges:
             return False
         against = [self.against(metric, c).get(method) for c in self.controls]
         counted = [p for p in against if p is not None and p.count]  # a constant map has no rank correlation

@@ -120,7 +120,7 @@ def best_control(found: Evaluation, metric: Metric) -> str | None:
 
 def verdicts(found: Evaluation) -> list[Verdict]:
     """Return a verdict for each method that is no control, the best first."""
-    judged = [m for m in found.metrics if sign_of(m)]
+    judged = [m for m in found.metrics if m.judges]
     listed = [n for n in found.methods if n not in found.controls]
     return sorted((Verdict(n, [_test(found, m, n) for m in judged]) for n in listed), key=lambda v: v.rank)
 
