@@ -105,7 +105,7 @@ def sensitivity_n(
 )
 def mu_fidelity(
     case: Case,
-    cells: Count = 9,
+    cells: Count = 8,
     share: Share = 0.2,
     samples: Several = 128,
     fill: Baseline = "zero",
@@ -113,7 +113,9 @@ def mu_fidelity(
 ) -> Tensor:
     """The rank correlation of what random sets of cells are given with the score's drop without them.
 
-    From -1 to 1; 128 forward passes an image, shared by all methods. Undefined as `sensitivity_n` is.
+    From -1 to 1; 128 forward passes an image, shared by all methods. Cells that do not divide the side are of unequal
+    size, which every map of one sign then foretells; 8 a side, unlike the usual 9, fit most inputs. Undefined as
+    `sensitivity_n` is.
     """
     return spearman(*_over_subsets(case, score, cells, share, samples, fill))
 
