@@ -81,7 +81,7 @@ def _over_subsets(
     return inside.sum(2), drops
 
 
-@metric(family="faithfulness", better="higher", cite="Ancona et al. 2018, arXiv:1711.06104, sec. 4 (Sensitivity-n)")
+@metric(family="faithfulness", better="higher", cite="Ancona et al. 2018, arXiv:1711.06104 (Sensitivity-n)")
 def sensitivity_n(
     case: Case,
     cells: Count = 8,
@@ -101,7 +101,7 @@ def sensitivity_n(
 @metric(
     family="faithfulness",
     better="higher",
-    cite="Bhatt et al. 2020, arXiv:2005.00631, def. 3, by ranks as Fel et al. 2021, arXiv:2111.04138",
+    cite="Bhatt et al. 2020, arXiv:2005.00631, by ranks as Fel et al. 2021, arXiv:2111.04138",
 )
 def mu_fidelity(
     case: Case,
@@ -120,7 +120,7 @@ def mu_fidelity(
     return spearman(*_over_subsets(case, score, cells, share, samples, fill))
 
 
-@metric(family="faithfulness", better="lower", cite="Yeh et al. 2019, arXiv:1901.09392, eq. 1, optimally scaled")
+@metric(family="faithfulness", better="lower", cite="Yeh et al. 2019, arXiv:1901.09392, optimally scaled")
 def infidelity(
     case: Case,
     cells: Count = 8,

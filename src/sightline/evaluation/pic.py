@@ -1,6 +1,6 @@
 """Performance information curves: how sure the model is, against how much information of the image it is shown.
 
-Kapishnikov et al. 2019, arXiv:1906.02825, sec. 4: the positions of the largest values are shown on a blurred image; the
+Kapishnikov et al. 2019, arXiv:1906.02825: the positions of the largest values are shown on a blurred image; the
 information of what is shown is the size to which it compresses.
 """
 
@@ -118,7 +118,7 @@ def _resampled(information: Tensor, heights: Tensor) -> Tensor:
     return torch.from_numpy(np.stack([np.interp(_DRAWN.numpy(), x, y) for x, y in pairs]))
 
 
-@metric(family="faithfulness", better="higher", cite="Kapishnikov et al. 2019, arXiv:1906.02825, sec. 4 (SIC)")
+@metric(family="faithfulness", better="higher", cite="Kapishnikov et al. 2019, arXiv:1906.02825 (SIC)")
 def sic(case: Case, least: Share = 0.8, fill: Baseline = "blur") -> Tensor:
     """The area under the probability against the information shown (bytes of the picture), best first: high is good.
 
@@ -132,7 +132,7 @@ def sic(case: Case, least: Share = 0.8, fill: Baseline = "blur") -> Tensor:
     return _area(case, "sic", found, found.scores, least)
 
 
-@metric(family="faithfulness", better="higher", cite="Kapishnikov et al. 2019, arXiv:1906.02825, sec. 4 (AIC)")
+@metric(family="faithfulness", better="higher", cite="Kapishnikov et al. 2019, arXiv:1906.02825 (AIC)")
 def aic(case: Case, least: Share = 0.8, fill: Baseline = "blur") -> Tensor:
     """The area under whether the model names the class, against the information shown, best first: high is good.
 
