@@ -1,6 +1,6 @@
 """Performance information curves: how sure the model is, against how much information of the image it is shown.
 
-Kapishnikov et al. 2019, arXiv:1906.02825, sec. 4: the positions of the largest values are shown on a blurred image; the
+Kapishnikov et al. 2019, arXiv:1906.02825: the positions of the largest values are shown on a blurred image; the
 information of what is shown is the size to which it compresses.
 """
 
@@ -118,20 +118,21 @@ def _resampled(information: Tensor, heights: Tensor) -> Tensor:
     return torch.from_numpy(np.stack([np.interp(_DRAWN.numpy(), x, y) for x, y in pairs]))
 
 
-@metric(family="faithfulness", better="higher", cite="Kapishnikov et al. 2019, arXiv:1906.02825, sec. 4 (SIC)")
+@metric(family="faithfulness", better="higher", cite="Kapishnikov et al. 2019, arXiv:1906.02825 (SIC)")
 def sic(case: Case, least: Share = 0.8, fill: Baseline = "blur") -> Tensor:
     """The area under the probability against the information shown (bytes of the picture), best first: high is good.
 
     From 0 to 1, both relative to the hidden and the whole image, the probability never falling, as the authors count.
-    They interpolate the background from 1 % of the pixels; here it is the blurred image. At thirteen shares from 0.5 to
-    75 %; information is the size as lossless WebP, in 256 levels of the image's own range. Undefined where the image
-    itself has less than ``least``, and where hiding it does not lower both the probability and the size.
+    At thirteen shares from 0.5 to 75 %; information is the size as lossless WebP, in 256 levels of the image's range.
+    They interpolate between what is shown and 1 % of the pixels; here it lies on the blurred image, where scattered
+    pixels soon take more bytes than the whole picture: maps without areas come near 0. Undefined where the image itself
+    has less than ``least``, and where hiding it does not lower both the probability and the size.
     """
     found = case.view("probability").memo(revealed, case=case, fill=fill)
     return _area(case, "sic", found, found.scores, least)
 
 
-@metric(family="faithfulness", better="higher", cite="Kapishnikov et al. 2019, arXiv:1906.02825, sec. 4 (AIC)")
+@metric(family="faithfulness", better="higher", cite="Kapishnikov et al. 2019, arXiv:1906.02825 (AIC)")
 def aic(case: Case, least: Share = 0.8, fill: Baseline = "blur") -> Tensor:
     """The area under whether the model names the class, against the information shown, best first: high is good.
 

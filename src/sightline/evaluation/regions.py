@@ -38,14 +38,14 @@ def mean_drop(curve: Tensor) -> Tensor:
     return (curve[:, :1] - curve).mean(1)
 
 
-@metric(family="faithfulness", better="higher", cite="Samek et al. 2017, arXiv:1509.06321, eq. 12 (AOPC, MoRF)")
+@metric(family="faithfulness", better="higher", cite="Samek et al. 2017, arXiv:1509.06321 (AOPC, MoRF)")
 def aopc(
     case: Case, cells: Count = 14, part: Part = 0.2, steps: Count = 20, fill: Baseline = "mean", score: Score = "logit"
 ) -> Tensor:
     """The mean drop of the logit while the cells with most of the map are covered, best first: a large drop is good.
 
     The mean over ``steps`` + 1 images, the untouched one with them, until a ``part`` of a grid of cells is covered. The
-    paper takes 100 of about 600 cells and covers them with random colours (fill="uniform").
+    paper covers them with random colours: fill="uniform".
     """
     parts = shares(steps) * part
     curve = cells_curve(case.view(score), case.maps, cells, parts, fill)
@@ -53,7 +53,7 @@ def aopc(
     return mean_drop(curve)
 
 
-@metric(family="faithfulness", better="lower", cite="Samek et al. 2017, arXiv:1509.06321, sec. III (AOPC, LeRF)")
+@metric(family="faithfulness", better="lower", cite="Samek et al. 2017, arXiv:1509.06321 (AOPC, LeRF)")
 def aopc_lerf(
     case: Case, cells: Count = 14, part: Part = 0.2, steps: Count = 20, fill: Baseline = "mean", score: Score = "logit"
 ) -> Tensor:
@@ -95,7 +95,7 @@ def _left(places: Tensor, steps: int) -> Iterator[Tensor]:
         yield places >= share
 
 
-@metric(family="faithfulness", better="higher", cite="Rieger & Hansen 2020, arXiv:2003.08747, sec. 3 (IROF)")
+@metric(family="faithfulness", better="higher", cite="Rieger & Hansen 2020, arXiv:2003.08747 (IROF)")
 def irof(
     case: Case,
     segments: Count = 100,

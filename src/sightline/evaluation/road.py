@@ -1,6 +1,6 @@
 """ROAD: positions are removed by filling them in from their neighbours, so that the hole's shape tells little.
 
-Rong et al. 2022, arXiv:2202.00449, sec. 4: each removed pixel is the weighted mean of its eight neighbours, 1/6 for the
+Rong et al. 2022, arXiv:2202.00449: each removed pixel is the weighted mean of its eight neighbours, 1/6 for the
 direct and 1/12 for the diagonal ones, plus a little noise; all removed pixels together are one sparse linear system.
 """
 
@@ -92,7 +92,7 @@ def _mean_score(case: Case, least_first: bool, noise: float, score: Score) -> Te
     return curve.mean(1)
 
 
-@metric(family="faithfulness", better="lower", cite="Rong et al. 2022, arXiv:2202.00449, sec. 4 (ROAD, MoRF)")
+@metric(family="faithfulness", better="lower", cite="Rong et al. 2022, arXiv:2202.00449 (ROAD, MoRF)")
 def road_morf(case: Case, noise: Noise = 0.01, score: Score = "probability") -> Tensor:
     """The mean score when the most relevant positions are filled in from their neighbours: low is good.
 
@@ -102,7 +102,7 @@ def road_morf(case: Case, noise: Noise = 0.01, score: Score = "probability") -> 
     return _mean_score(case, False, noise, score)
 
 
-@metric(family="faithfulness", better="higher", cite="Rong et al. 2022, arXiv:2202.00449, sec. 4 (ROAD, LeRF)")
+@metric(family="faithfulness", better="higher", cite="Rong et al. 2022, arXiv:2202.00449 (ROAD, LeRF)")
 def road_lerf(case: Case, noise: Noise = 0.01, score: Score = "probability") -> Tensor:
     """The mean score when the least relevant positions are filled in from their neighbours: high is good.
 
