@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +76,29 @@ class _Run:
 
     task: Task
     store: Store
-    fail: Callable[[Failure], None]
+    tell: Callable[[Failure], None] | None
     step: Callable[[int], None]
     shown: list[list[Explanation]]
     forwards: int = 0
     read: int = 0
-    seconds: dict[str, float] | None = None
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+    def fail(self, failure: Failure) -> None:
+        """Keep what failed and tell it, or raise it where nobody is to be told."""
+        if self.tell is None:
+            raise failure.error
+        image = self.task.file(failure.image) or str(failure.image)
+        self.failed.append({"image": image, "method": failure.method, "metric": None, "reason": str(failure.error)})
+        self.tell(failure)
 
     def measure(self, batch: Sequence[Sample]) -> None:
         """Measure a batch and keep what came of it."""
+        before = len(self.failed)
         with counted(self.task.plan.model) as passed:
             found = measure_batch(self.task, batch, self.fail)
         self.forwards += passed[0]
-        self.store.add([_key(self.task, s) for s in batch], parts_of(self.task, found), skipped_of(self.task, found))
-        spent = self.seconds if self.seconds is not None else {}
-        self.seconds = {m: spent.get(m, 0.0) + s for m, s in found.seconds.items()}
+        skipped = skipped_of(self.task, found) + self.failed[before:]
+        self.store.add([_key(self.task, s) for s in batch], parts_of(self.task, found), skipped, found.seconds)
         self._show(found)
         self.step(len(batch))
 
@@ -164,23 +172,12 @@ def evaluate(
     chosen = [listed[i] for i in numbers] if isinstance(listed, (list, tuple)) else listed[numbers]
     task = replace(task, root=root_of(chosen), numbers=numbers)
     settings = settings_of(task, seed, len(chosen))
-    failures: list[Failure] = []
     store = open_store(None if out is None else Path(out), settings)
-    run = _Run(task, store, _collecting(failures, on_failure), on_step, [])
+    run = _Run(task, store, on_failure, on_step, [])
     started = time.perf_counter()
     cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
     _work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
-    return _finished(run, settings, cost, time.perf_counter() - started, failures, len(chosen))
-
-
-def _collecting(failures: list[Failure], tell: Callable[[Failure], None] | None) -> Callable[[Failure], None]:
-    def fail(failure: Failure) -> None:
-        if tell is None:
-            raise failure.error
-        failures.append(failure)
-        tell(failure)
-
-    return fail
+    return _finished(run, settings, cost, time.perf_counter() - started, len(chosen))
 
 
 def _work(
@@ -267,30 +264,18 @@ def _finished(
     settings: Mapping[str, Any],
     cost: Cost | None,
     seconds: float,
-    failures: Sequence[Failure],
     asked: int,
 ) -> Evaluation:
     run.store.save_tables()
     if not run.store.rows and not run.store.skipped:
         raise InputError("none of the images could be measured; see the errors above.")
-    skipped = [
-        *run.store.skipped,
-        *(
-            {
-                "image": run.task.file(f.image) or str(f.image),
-                "method": f.method,
-                "metric": None,
-                "reason": str(f.error),
-            }
-            for f in failures
-        ),
-    ]
+    skipped = run.store.skipped + [f for f in run.failed if f not in run.store.skipped]
     spent = {
         "asked": asked,
         "measured": run.read + sum(not key.startswith(_MOSAIC) for key in run.store.done),
         "forward_passes": run.forwards,
         "seconds": round(seconds, 2),
-        "seconds_by_method": {m: round(s, 3) for m, s in (run.seconds or {}).items()},
+        "seconds_by_method": {m: round(s, 3) for m, s in run.store.seconds.items()},
     }
     rows = sorted(run.store.rows, key=lambda r: METHODS[r.method].family == "control")
     said = shortcut_sentence(run.store.cells)

@@ -33,14 +33,19 @@ class Store:
     cells: list[CellRow] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=dict)
     parts: int = 0
 
     def add(
-        self, images: Sequence[str], tables: Mapping[str, Sequence[Any]], skipped: Sequence[dict[str, Any]]
+        self,
+        images: Sequence[str],
+        tables: Mapping[str, Sequence[Any]],
+        skipped: Sequence[dict[str, Any]],
+        seconds: Mapping[str, float] | None = None,
     ) -> None:
         """Keep what came of some images; with a directory it is on disk when this returns."""
         part = {name: [astuple(row) for row in rows] for name, rows in tables.items()}
-        whole = {"images": list(images), "skipped": list(skipped), **part}
+        whole = {"images": list(images), "skipped": list(skipped), "seconds": dict(seconds or {}), **part}
         if self.folder is not None:
             with written(self.folder / "parts" / f"{self.parts:06}.json") as aside:
                 aside.write_text(json.dumps(whole), encoding="utf-8")
@@ -52,6 +57,8 @@ class Store:
         self.done.update(part["images"])
         for name, (kind, _) in _TABLES.items():
             getattr(self, name).extend(kind(*values) for values in part.get(name, ()))
+        for method, took in part["seconds"].items():
+            self.seconds[method] = self.seconds.get(method, 0.0) + took
         self.skipped += [s for s in part["skipped"] if s not in self.skipped]
 
     def save_tables(self) -> None:
