@@ -24,7 +24,17 @@ from sightline.recording import Recording, record
 from sightline.samples import Failure, Sample
 from sightline.targets import PerImage, Target
 
-__all__ = ["Measured", "Task", "Truth", "again_by", "counted", "explain_each", "measure_batch", "truth_at_input", "views_of"]
+__all__ = [
+    "Measured",
+    "Task",
+    "Truth",
+    "again_by",
+    "counted",
+    "explain_each",
+    "measure_batch",
+    "truth_at_input",
+    "views_of",
+]
 
 Truth = Callable[[Sample], "np.ndarray | None"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import re
 from functools import lru_cache
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["data_uri", "file_name", "number_text", "p_text", "rendered", "undirected", "write_page"]
 
-# A path of two parts or more that begins at a root, a drive or a home; what stands before it must not be part of a word.
+# A path of two parts or more that begins at a root, a drive or a home, and not within a word.
 _PATH = re.compile(r"(?<![\w.:/\\-])(?:~|[A-Za-z]:)?[\\/](?:[^\\/:*?\"<>|\s]+[\\/])+(?=[^\\/\s])")
+
+_LARGE = 40_000
 
 
 def write_page(template: str, file: Path, **values: Any) -> Path:
@@ -101,8 +104,20 @@ def undirected(text: Any) -> str:
 
 
 def data_uri(image: Image.Image) -> str:
-    """Return a picture as a PNG within an address: pixels and nothing else."""
+    """Return a picture within an address, pixels and nothing else: a PNG, or a JPEG where that would be large.
+
+    Six photographs under fourteen maps are 15 MB of PNGs, and 4 MB so; colours keep the full resolution.
+    """
     from sightline.render.html import png_bytes
 
-    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode("ascii")
+    exact = png_bytes(image)
+    kind, data = ("png", exact) if len(exact) <= _LARGE else ("jpeg", _jpeg_bytes(image))
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
+
+def _jpeg_bytes(image: Image.Image) -> bytes:
+    plain = image.convert("RGB")
+    plain.info = {}
+    with io.BytesIO() as file:
+        plain.save(file, "JPEG", quality=88, subsampling=0)
+        return file.getvalue()

@@ -22,7 +22,16 @@ _SIDE = 300
 """The longer side of a picture in pixels: twice what it takes on a page, for sharp screens."""
 
 
-_SIGNS = {"yes": "yes", "true": "yes", "pass": "yes", "good": "yes", "no": "no", "false": "no", "fail": "no", "bad": "no"}
+_SIGNS = {
+    "yes": "yes",
+    "true": "yes",
+    "pass": "yes",
+    "good": "yes",
+    "no": "no",
+    "false": "no",
+    "fail": "no",
+    "bad": "no",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,9 @@ class Shown:
 
 def shown_images(found: Evaluation) -> list[Shown]:
     """Return the images that the evaluation kept, in its order."""
-    values = {(r.image, r.image_hash, r.method, r.metric.partition("@")[0]): r.value for r in found.rows}
+    values: dict[tuple[str, ...], float] = {
+        (r.image, r.image_hash, r.method, r.metric.partition("@")[0]): r.value for r in found.rows
+    }
     keys = list(dict.fromkeys((r.image, r.image_hash) for r in found.rows))
     return [_image(found, made, _key(made[0], n, keys), values) for n, made in enumerate(found.shown) if made]
 
@@ -112,9 +123,7 @@ def _answer(given: Any) -> Answer:
     return Answer(str(given.question), sign, value, str(given.sentence))
 
 
-def _cell(
-    found: Evaluation, e: Explanation, key: tuple[str, str], values: Mapping[tuple[str, ...], float]
-) -> Cell:
+def _cell(found: Evaluation, e: Explanation, key: tuple[str, str], values: Mapping[tuple[str, ...], float]) -> Cell:
     from sightline.render.compare import map_cell
 
     own = [(m, values.get((*key, e.method, m.name), float("nan"))) for m in found.metrics]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
 from sightline.render.text import compact
 
 __all__ = ["Scale", "Tick", "scale_of"]
@@ -32,8 +34,8 @@ class Scale:
 
     @property
     def digits(self) -> int:
-        """The decimals that tell a hundredth of the range."""
-        return min(max(2 - math.ceil(math.log10(self.high - self.low)), 0), 9)
+        """The decimals that tell about a hundredth of the range."""
+        return min(max(2 - math.ceil(math.log10((self.high - self.low) / 2)), 0), 9)
 
 
 def scale_of(values: Iterable[float], most_ticks: int = 5) -> Scale:
@@ -45,10 +47,12 @@ def scale_of(values: Iterable[float], most_ticks: int = 5) -> Scale:
     from matplotlib.ticker import MaxNLocator
 
     low, high = _range([v for v in values if math.isfinite(v)])
-    tried = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2).tick_values(low, high).tolist()
+    locator: Any = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2)
     slack = 1e-9 * (high - low)
-    places = [p for p in tried if low - slack <= p <= high + slack]
-    return Scale(low, high, tuple(Tick(min(max((p - low) / (high - low), 0.0), 1.0), compact(round(p, 12))) for p in places))
+    places = [float(p) for p in locator.tick_values(low, high) if low - slack <= p <= high + slack]
+    return Scale(
+        low, high, tuple(Tick(min(max((p - low) / (high - low), 0.0), 1.0), compact(round(p, 12))) for p in places)
+    )
 
 
 def _range(values: list[float]) -> tuple[float, float]:
@@ -58,4 +62,3 @@ def _range(values: list[float]) -> tuple[float, float]:
     if 0 < low <= high - low:
         return 0.0, high
     return (low, 0.0) if low - high <= high < 0 else (low, high)
-

@@ -22,6 +22,10 @@ __all__ = ["write_report"]
 
 _VERSIONS = ("sightline", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow")
 
+_APART = ("methods", "metrics")
+_FIRM = 30
+"""Fewer images than this come with a word of caution."""
+
 
 def write_report(found: Evaluation, file: Path) -> Path:
     """Write what an evaluation found as one HTML page that loads nothing; return the file."""
@@ -50,7 +54,9 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "colours": colours(found),
         "worded": worded,
         "numbers": {m.name: _differences(found, m) for m in found.metrics},
-        "settings": {k: undirected(v) for k, v in found.settings.items() if k not in ("methods", "metrics") and v},
+        "settings": {
+            k: undirected(v) for k, v in found.settings.items() if k not in _APART and v not in (None, "", [])
+        },
         "asked": _asked(found),
         "times": _times(found),
         "box": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
@@ -59,6 +65,7 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "about_methods": {name: METHODS[name] for name in found.methods},
         "best_controls": {m.name: best_control(found, m) for m in found.metrics},
         "fewest": FEWEST,
+        "firm": _FIRM,
         "level": LEVEL,
     }
 
