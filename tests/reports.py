@@ -31,6 +31,7 @@ class Answer:
 class Checked:
     """Stands in for a trust card."""
 
+    headline = "Can this map be believed? 1 of 2 checks passed, 1 not checked."
     answers: Sequence[Answer]
 
 

@@ -50,6 +50,8 @@ def test_the_order_of_the_page(tmp_path: Path) -> None:
     places = [text.index(s) for s in first]
     assert places == sorted(places)
     assert "The map changes with the weights." in text
+    assert cards.headline in text
+    assert [a["aria-label"] for a in seen.all("span") if a.get("class") == "sign"] == ["yes"]
     sections = ["verdicts", "ranking", "curves", "pictures", "trust", "skipped", "numbers", "made", "reading"]
     assert [a["id"] for a in seen.all("section")] == sections
     assert [a["href"] for a in seen.all("a")] == ["#content", *(f"#{s}" for s in sections)]

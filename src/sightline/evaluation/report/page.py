@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from PIL import Image
 
-__all__ = ["data_uri", "file_name", "number_text", "p_text", "rendered", "undirected", "write_page"]
+__all__ = ["data_uri", "facts", "file_name", "number_text", "p_text", "rendered", "undirected", "write_page"]
 
 # A path of two parts or more that begins at a root, a drive or a home, and not within a word.
 _PATH = re.compile(r"(?<![\w.:/\\-])(?:~|[A-Za-z]:)?[\\/](?:[^\\/:*?\"<>|\s]+[\\/])+(?=[^\\/\s])")
@@ -121,3 +122,12 @@ def _jpeg_bytes(image: Image.Image) -> bytes:
     with io.BytesIO() as file:
         plain.save(file, "JPEG", quality=88, subsampling=0)
         return file.getvalue()
+
+
+def facts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return settings as texts without directories, leaving out those that say nothing.
+
+    >>> facts({"weights": "/nets/a.pt", "seed": 0, "hash": None})
+    {'weights': 'a.pt', 'seed': '0'}
+    """
+    return {k: undirected(v) for k, v in values.items() if v not in (None, "", [], {}, ())}

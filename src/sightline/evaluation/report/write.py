@@ -11,7 +11,7 @@ from typing import Any
 from sightline.evaluation.registry import Metric
 from sightline.evaluation.report.dots import colours, dot_plots
 from sightline.evaluation.report.lines import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve_plots
-from sightline.evaluation.report.page import file_name, undirected, write_page
+from sightline.evaluation.report.page import facts, file_name, undirected, write_page
 from sightline.evaluation.report.pictures import legends, shown_images
 from sightline.evaluation.report.verdicts import FEWEST, LEVEL, best_control, headline, verdicts, worded
 from sightline.evaluation.results import Evaluation
@@ -54,9 +54,7 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "colours": colours(found),
         "worded": worded,
         "numbers": {m.name: _differences(found, m) for m in found.metrics},
-        "settings": {
-            k: undirected(v) for k, v in found.settings.items() if k not in _APART and v not in (None, "", [])
-        },
+        "settings": facts({k: v for k, v in found.settings.items() if k not in _APART}),
         "asked": _asked(found),
         "times": _times(found),
         "box": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
