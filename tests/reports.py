@@ -31,6 +31,7 @@ class Answer:
 class Checked:
     """Stands in for a trust card."""
 
+    headline = "Can this map be believed? 1 of 2 checks passed, 1 not checked."
     answers: Sequence[Answer]
 
 
@@ -75,7 +76,9 @@ def _score(metric: str, share: float, place: int, image: int) -> float:
     return risen if metric.startswith("insertion") else 1 - risen
 
 
-def explained(method: str = "grad_cam", name: str = "photo 0.png", target: str = "star", **given: object) -> Explanation:
+def explained(
+    method: str = "grad_cam", name: str = "photo 0.png", target: str = "star", **given: object
+) -> Explanation:
     """Return an explanation of a scene by hand."""
     rng = np.random.default_rng(1)
     e = Explanation(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nets import SignalNet, drawn
 from reports import Answer, Checked, Page, explained, made
+from sightline.cli.main import main
+from sightline.demo.scenes import scene
+from sightline.evaluation.registry import METRICS
 from sightline.evaluation.report import write_report
 from sightline.evaluation.report.lines import HEIGHT, WIDTH, curve_plots
-from sightline.evaluation.report.page import undirected
+from sightline.evaluation.report.page import data_uri, undirected
 from sightline.evaluation.report.scales import scale_of
 from sightline.evaluation.report.verdicts import headline, verdicts
 from sightline.evaluation.results import Evaluation, Row
@@ -44,6 +50,8 @@ def test_the_order_of_the_page(tmp_path: Path) -> None:
     places = [text.index(s) for s in first]
     assert places == sorted(places)
     assert "The map changes with the weights." in text
+    assert cards.headline in text
+    assert [a["aria-label"] for a in seen.all("span") if a.get("class") == "sign"] == ["yes"]
     sections = ["verdicts", "ranking", "curves", "pictures", "trust", "skipped", "numbers", "made", "reading"]
     assert [a["id"] for a in seen.all("section")] == sections
     assert [a["href"] for a in seen.all("a")] == ["#content", *(f"#{s}" for s in sections)]
@@ -53,7 +61,7 @@ def test_nothing_is_loaded_and_nothing_runs(tmp_path: Path) -> None:
     text, seen = page(made(shown=[[explained()]]), tmp_path)
     assert not re.search(r"https?://|@import|url\(", text)
     assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in seen.tags}
-    assert all(a["src"].startswith("data:image/png;base64,") for a in seen.all("img"))
+    assert all(re.match("data:image/(png|jpeg);base64,", a["src"]) for a in seen.all("img"))
     assert all(a["href"].startswith(("#", "data:")) for tag, a in seen.tags if "href" in a)
     assert not any(name.startswith("on") for _, attrs in seen.tags for name in attrs)
 
@@ -96,7 +104,7 @@ def test_undefined_values_are_dashes(tmp_path: Path) -> None:
     found = made()
     rows = [replace(r, value=float("nan")) if r.method == "constant" else r for r in found.rows]
     text, seen = page(replace(found, rows=rows), tmp_path)
-    assert "nan" not in re.sub("base64,[^\"]+", "", text).casefold().replace("cannot", "").replace("predominan", "")
+    assert "nan" not in re.sub('base64,[^"]+', "", text).casefold().replace("cannot", "").replace("predominan", "")
     assert "–" in seen.text
 
 
@@ -112,7 +120,7 @@ def test_undefined_values_are_dashes(tmp_path: Path) -> None:
     ids=["one-image", "no-control-has-a-value", "controls-alone", "no-values", "nothing-known"],
 )
 def test_little_is_still_a_page(found: Evaluation, tmp_path: Path) -> None:
-    text, seen = page(found, tmp_path)
+    _, seen = page(found, tmp_path)
     assert "How to read this" in seen.text
     assert "beats every control on all" not in seen.text
 
@@ -146,7 +154,10 @@ def test_verdicts_say_by_what() -> None:
     assert by_name["gradient"].sentence == "Worse than random noise."
     mixed = [replace(r, value=-r.value) if r.metric == "insertion@1" else r for r in found.rows]
     said = {v.method: v.sentence for v in verdicts(replace(found, rows=mixed))}
-    assert said["gradient"] == "Beats every control on 1 of 3 tests; worse than random noise by deletion and single deletion."
+    assert (
+        said["gradient"]
+        == "Beats every control on 1 of 3 tests; worse than random noise by deletion and single deletion."
+    )
 
 
 def test_a_mark_is_only_given_by_the_paired_test(tmp_path: Path) -> None:
@@ -175,7 +186,9 @@ def test_curves_stay_in_their_panels() -> None:
         assert 10 < plot.label_y < HEIGHT
 
 
-@pytest.mark.parametrize("values", [[0.0], [3.0, 3.0], [-2.0], [], [float("nan")], [1e-7, 2e-7], [-1e6, 1e6], [0.4, 0.41]])
+@pytest.mark.parametrize(
+    "values", [[0.0], [3.0, 3.0], [-2.0], [], [float("nan")], [1e-7, 2e-7], [-1e6, 1e6], [0.4, 0.41]]
+)
 def test_a_scale_holds_its_values(values: list[float]) -> None:
     scale = scale_of(values)
     assert scale.high > scale.low
@@ -202,13 +215,56 @@ def test_preprocessed_tensors_have_their_own_values(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_still_shows_its_pictures(tmp_path: Path) -> None:
-    from sightline.demo.scenes import scene
-
     pictures = [scene(i).image for i in range(2)]
     whole = evaluate("demo/honest", pictures, "grad_cam", "single_deletion", out=tmp_path)
     again = evaluate("demo/honest", pictures, "grad_cam", "single_deletion", out=tmp_path)
     assert [[e.method for e in image] for image in again.shown] == [[e.method for e in image] for image in whole.shown]
     np.testing.assert_array_equal(again.shown[0][0].heatmap, whole.shown[0][0].heatmap)
+
+
+def test_pictures_hold_pixels_and_nothing_else() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    for pixels in (noise, noise // 255):
+        picture = Image.fromarray(pixels)
+        exif = picture.getexif()
+        exif[0x010E] = "taken at home"
+        picture.info |= {"exif": exif.tobytes(), "icc_profile": b"secret profile", "comment": b"secret"}
+        address = data_uri(picture)
+        kept = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+        assert kept.format == ("JPEG" if pixels is noise else "PNG")
+        assert not {"exif", "icc_profile", "comment", "dpi"} & set(kept.info)
+        assert np.abs(np.asarray(kept, float) - pixels).mean() < 8
+
+
+def test_a_metric_without_a_good_direction_only_describes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "insertion", replace(METRICS["insertion"], better="neither"))
+    found = made(metrics=("insertion@1",))
+    text, seen = page(found, tmp_path)
+    assert "Nothing was compared with the controls" in seen.text
+    assert "describes only" in seen.text
+    assert "better →" not in text
+    assert seen.all("td")
+    assert not [a for a in seen.all("tr") if "winner" in a.get("class", "")]
+
+
+def test_the_command_writes_it_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "a secret place"
+    photos.mkdir()
+    Image.fromarray(scene(0).image).save(photos / "good.png")
+    (photos / "bad.png").write_text("no image")
+    out = tmp_path / "out"
+    asked = f"--model demo/honest --method grad_cam --metric single_deletion --out {out}".split()
+    monkeypatch.setattr("sys.argv", ["sightline", "evaluate", str(photos), *asked])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"→ {out / 'report.html'}")
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert "bad.png" in Page(text).text
+    assert "secret" not in text
+    assert str(tmp_path) not in text
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:

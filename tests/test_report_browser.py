@@ -20,20 +20,18 @@ ANSWERS = [
     Answer("Does it depend on the class?", "no", 0.97, "For the second class the map is nearly the same."),
     Answer("Is it complete?", "unknown", None, "This method does not promise it."),
 ]
-_CUT_OFF = """() => [...document.querySelectorAll('svg text')].filter(t => {
-    const box = t.getBoundingClientRect(), svg = t.ownerSVGElement;
-    if (!box.width) return false;
-    if (!svg.viewBox.baseVal || !svg.viewBox.baseVal.width) {
-        const card = t.closest('.card').getBoundingClientRect();
-        return box.left < card.left || box.right > card.right;
-    }
-    const own = svg.getBoundingClientRect();
-    return box.left < own.left - .5 || box.right > own.right + .5 || box.top < own.top - .5 || box.bottom > own.bottom + .5;
-}).map(t => t.textContent)"""
+_CUT_OFF = """() => [...document.querySelectorAll('svg text')].filter(text => {
+    const box = text.getBoundingClientRect(), svg = text.ownerSVGElement;
+    const scaled = svg.viewBox.baseVal && svg.viewBox.baseVal.width;
+    const room = (scaled ? svg : text.closest('.card')).getBoundingClientRect();
+    return box.width && (box.left < room.left - .5 || box.right > room.right + .5
+        || box.top < room.top - .5 || box.bottom > room.bottom + .5);
+}).map(text => text.textContent)"""
 _OVERLAPS = """() => [...document.querySelectorAll('svg.axis, svg.panel')].flatMap(svg => {
-    const all = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]).filter(p => p[1].width);
-    return all.flatMap((a, i) => all.slice(i + 1).filter(b => a[1].left < b[1].right && b[1].left < a[1].right
-        && a[1].top + 2 < b[1].bottom && b[1].top + 2 < a[1].bottom).map(b => a[0] + ' | ' + b[0]));
+    const texts = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+    const seen = texts.filter(([, box]) => box.width);
+    const over = (a, b) => a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom;
+    return seen.flatMap(([a, box], i) => seen.slice(i + 1).filter(([, b]) => over(box, b)).map(([b]) => a + ' | ' + b));
 })"""
 _WIDER = """() => [...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, svg')
     && e.getBoundingClientRect().right > innerWidth + .5).map(e => e.tagName + '.' + e.className)"""

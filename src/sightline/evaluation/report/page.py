@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from PIL import Image
 
-__all__ = ["data_uri", "file_name", "number_text", "p_text", "rendered", "undirected", "write_page"]
+__all__ = ["data_uri", "facts", "file_name", "number_text", "p_text", "rendered", "undirected", "write_page"]
 
-# A path of two parts or more that begins at a root, a drive or a home; what stands before it must not be part of a word.
+# A path of two parts or more that begins at a root, a drive or a home, and not within a word.
 _PATH = re.compile(r"(?<![\w.:/\\-])(?:~|[A-Za-z]:)?[\\/](?:[^\\/:*?\"<>|\s]+[\\/])+(?=[^\\/\s])")
+
+_LARGE = 40_000
 
 
 def write_page(template: str, file: Path, **values: Any) -> Path:
@@ -101,7 +105,29 @@ def undirected(text: Any) -> str:
 
 
 def data_uri(image: Image.Image) -> str:
-    """Return a picture as a PNG within an address: pixels and nothing else."""
+    """Return a picture within an address, pixels and nothing else: a PNG, or a JPEG where that would be large.
+
+    Six photographs under fourteen maps are 15 MB of PNGs, and 4 MB so; colours keep the full resolution.
+    """
     from sightline.render.html import png_bytes
 
-    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode("ascii")
+    exact = png_bytes(image)
+    kind, data = ("png", exact) if len(exact) <= _LARGE else ("jpeg", _jpeg_bytes(image))
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _jpeg_bytes(image: Image.Image) -> bytes:
+    plain = image.convert("RGB")
+    plain.info = {}
+    with io.BytesIO() as file:
+        plain.save(file, "JPEG", quality=88, subsampling=0)
+        return file.getvalue()
+
+
+def facts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return settings as texts without directories, leaving out those that say nothing.
+
+    >>> facts({"weights": "/nets/a.pt", "seed": 0, "hash": None})
+    {'weights': 'a.pt', 'seed': '0'}
+    """
+    return {k: undirected(v) for k, v in values.items() if v not in (None, "", [], {}, ())}

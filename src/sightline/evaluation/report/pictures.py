@@ -20,36 +20,27 @@ __all__ = ["Answer", "Card", "Cell", "Shown", "legends", "shown_images"]
 
 _SIDE = 300
 """The longer side of a picture in pixels: twice what it takes on a page, for sharp screens."""
-
-
-_SIGNS = {
-    "yes": "yes",
-    "true": "yes",
-    "pass": "yes",
-    "good": "yes",
-    "no": "no",
-    "false": "no",
-    "fail": "no",
-    "bad": "no",
-}
+_MARKS = {"yes": "✓", "partly": "~", "no": "✗"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of a trust card; ``sign`` is "yes", "no" or "open"."""
+    """One answer of a trust card, with its verdict as a character."""
 
     question: str
-    sign: str
+    verdict: str
+    mark: str
     value: str
     sentence: str
 
 
 @dataclass(frozen=True)
 class Card:
-    """The trust card of one explanation, with its map."""
+    """The trust card of one explanation, with its map and the sum of its answers."""
 
     method: str
     picture: str
+    headline: str
     answers: Sequence[Answer]
 
 
@@ -79,7 +70,9 @@ class Shown:
 
 def shown_images(found: Evaluation) -> list[Shown]:
     """Return the images that the evaluation kept, in its order."""
-    values = {(r.image, r.image_hash, r.method, r.metric.partition("@")[0]): r.value for r in found.rows}
+    values: dict[tuple[str, ...], float] = {
+        (r.image, r.image_hash, r.method, r.metric.partition("@")[0]): r.value for r in found.rows
+    }
     keys = list(dict.fromkeys((r.image, r.image_hash) for r in found.rows))
     return [_image(found, made, _key(made[0], n, keys), values) for n, made in enumerate(found.shown) if made]
 
@@ -112,13 +105,18 @@ def _image(
 def _card(e: Explanation, checked: Any) -> Card:
     from sightline.render.compare import map_cell
 
-    return Card(e.method, data_uri(_small(map_cell(e))), [_answer(a) for a in checked.answers])
+    return Card(
+        e.method,
+        data_uri(_small(map_cell(e))),
+        str(getattr(checked, "headline", "")),
+        [_answer(a) for a in checked.answers],
+    )
 
 
 def _answer(given: Any) -> Answer:
-    sign = _SIGNS.get(str(given.verdict).casefold(), "open")
+    verdict = str(given.verdict)
     value = number_text(given.value) if isinstance(given.value, float) else str(given.value or "")
-    return Answer(str(given.question), sign, value, str(given.sentence))
+    return Answer(str(given.question), verdict, _MARKS.get(verdict, "?"), value, str(given.sentence))
 
 
 def _cell(found: Evaluation, e: Explanation, key: tuple[str, str], values: Mapping[tuple[str, ...], float]) -> Cell:

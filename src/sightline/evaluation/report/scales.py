@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sightline.render.text import compact
 
@@ -33,8 +34,8 @@ class Scale:
 
     @property
     def digits(self) -> int:
-        """The decimals that tell a hundredth of the range."""
-        return min(max(2 - math.ceil(math.log10(self.high - self.low)), 0), 9)
+        """The decimals that tell about a hundredth of the range."""
+        return min(max(2 - math.ceil(math.log10((self.high - self.low) / 2)), 0), 9)
 
 
 def scale_of(values: Iterable[float], most_ticks: int = 5) -> Scale:
@@ -46,9 +47,9 @@ def scale_of(values: Iterable[float], most_ticks: int = 5) -> Scale:
     from matplotlib.ticker import MaxNLocator
 
     low, high = _range([v for v in values if math.isfinite(v)])
-    tried = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2).tick_values(low, high).tolist()
+    locator: Any = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2)
     slack = 1e-9 * (high - low)
-    places = [p for p in tried if low - slack <= p <= high + slack]
+    places = [float(p) for p in locator.tick_values(low, high) if low - slack <= p <= high + slack]
     return Scale(
         low, high, tuple(Tick(min(max((p - low) / (high - low), 0.0), 1.0), compact(round(p, 12))) for p in places)
     )

@@ -159,4 +159,8 @@ def headline(found: Sequence[Verdict]) -> str:
     if best:
         verb = "beats" if len(best) == 1 else "beat"
         return f"{len(best)} of {len(found)} methods {verb} every control on {tests_words}: {_joined(best)}."
-    return f"No method beats every control on {tests_words}."
+    most = max(v.wins for v in decided)
+    some = [v.method for v in decided if v.wins == most]
+    who = _joined(some) if len(some) <= 3 else f"{len(some)} methods"
+    more = f"; {who} {'does' if len(some) == 1 else 'do'} on {most}" if most else ""
+    return f"No method beats every control on {tests_words}{more}."

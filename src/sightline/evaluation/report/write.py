@@ -11,7 +11,7 @@ from typing import Any
 from sightline.evaluation.registry import Metric
 from sightline.evaluation.report.dots import colours, dot_plots
 from sightline.evaluation.report.lines import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve_plots
-from sightline.evaluation.report.page import file_name, undirected, write_page
+from sightline.evaluation.report.page import facts, file_name, undirected, write_page
 from sightline.evaluation.report.pictures import legends, shown_images
 from sightline.evaluation.report.verdicts import FEWEST, LEVEL, best_control, headline, verdicts, worded
 from sightline.evaluation.results import Evaluation
@@ -21,6 +21,10 @@ from sightline.methods import METHODS
 __all__ = ["write_report"]
 
 _VERSIONS = ("sightline", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow")
+
+_APART = ("methods", "metrics")
+_FIRM = 30
+"""Fewer images than this come with a word of caution."""
 
 
 def write_report(found: Evaluation, file: Path) -> Path:
@@ -50,7 +54,7 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "colours": colours(found),
         "worded": worded,
         "numbers": {m.name: _differences(found, m) for m in found.metrics},
-        "settings": {k: undirected(v) for k, v in found.settings.items() if k not in ("methods", "metrics") and v},
+        "settings": facts({k: v for k, v in found.settings.items() if k not in _APART}),
         "asked": _asked(found),
         "times": _times(found),
         "box": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
@@ -59,6 +63,7 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "about_methods": {name: METHODS[name] for name in found.methods},
         "best_controls": {m.name: best_control(found, m) for m in found.metrics},
         "fewest": FEWEST,
+        "firm": _FIRM,
         "level": LEVEL,
     }
 
