@@ -60,6 +60,7 @@ def explain(
     chunk: int | None = None,
     tile: int | None = None,
     overlap: float = 0.25,
+    check: bool = False,
     **parameters: Any,
 ) -> Explanation | list[Explanation]:
     """Explain what in the images made the model say that.
@@ -75,7 +76,9 @@ def explain(
     "auto": sweeps that only need scores run in bfloat16, channels last, where the device computes in it and the first
     points' scores have a correlation of 0.999 with the model's own precision; a note says so.
     ``chunk`` bounds the points of one pass in sweeps.
-    ``tile`` explains large pictures in tiles of that many pixels a side, which share ``overlap`` of it.
+    ``tile`` explains large pictures in tiles of that many pixels a side, which share ``overlap`` of it. ``check``
+    asks of each explanation whether it can be believed: its ``check`` is a trust card, at the price of about eight
+    more explanations and 10 forward passes.
     Further parameters go to the methods that have them; ``{"grad_cam.relu": False}`` addresses one.
 
     Raises ImageError, TargetError, ParameterError, LayerError, ModelError or RefusedError; each says what to do.
@@ -104,6 +107,7 @@ def explain(
             chunk=chunk,
             tile=tile,
             overlap=overlap,
+            check=check,
             parameters=parameters,
         )
     ]
@@ -125,6 +129,7 @@ def explanations(
     chunk: int | None = None,
     tile: int | None = None,
     overlap: float = 0.25,
+    check: bool = False,
     parameters: Mapping[str, Any] | None = None,
     on_failure: Callable[[Failure], None] | None = None,
     tick: Callable[[int], None] | None = None,
@@ -135,6 +140,8 @@ def explanations(
     first failure is raised. ``tick`` is called with the number of points after each chunk of a sweep.
     """
     if tile is not None:
+        if check:
+            raise ParameterError("check= asks about one pass over a picture, and tile= makes many; give one of them.")
         each = partial(
             explanations,
             contrast=contrast,
@@ -164,7 +171,7 @@ def explanations(
     )
     if batch_size < 1:
         raise ParameterError(f"batch_size={batch_size}: wanted at least 1.")
-    plan = replace(plan, images=len(images) if isinstance(images, (Tensor, list, tuple)) else 1)
+    plan = replace(plan, images=len(images) if isinstance(images, (Tensor, list, tuple)) else 1, check=check)
     _refuse_other_counts(plan.targets, plan.images)
     fail = on_failure or _raise
     for batch in batches(samples(plan.model, images, fail), min(batch_size, plan.model.batch or batch_size)):
@@ -201,6 +208,10 @@ def explain_batch(
     with recording:
         goals = goals_of(plan, recording, batch)
         columns = [_column(plan, recording, goal, method, batch, fail) for method in plan.methods for goal in goals]
+        aims = _aims(plan, recording, goals, batch) if plan.check else []
+    if plan.check:
+        asked = [(method, aim) for method in plan.methods for aim in aims]
+        columns = [_checked(plan, *one, batch, column) for one, column in zip(asked, columns, strict=True)]
     seconds = (time.perf_counter() - started) / max(1, sum(len(c) for c in columns))
     for row in range(len(batch)):
         for column in columns:
@@ -284,6 +295,30 @@ def goals_of(plan: Plan, rec: Recording, batch: list[Sample]) -> list[Goal]:
         for target in plan.targets
         for goal in resolve(part_of(target, images), forward, plan.model.labels, plan.options.output)
     ]
+
+
+def _aims(plan: Plan, rec: Recording, goals: list[Goal], batch: list[Sample]) -> list[Target]:
+    """Return a target for each goal that means the same classes for other models and inputs."""
+    from sightline.evaluation.measuring import pinned
+
+    if len(goals) == len(plan.targets):
+        return [pinned(part_of(t, _numbers(plan.model, batch)), rec) for t in plan.targets]
+    return [PerImage(tuple(g.classes.tolist())) for g in goals if g.classes is not None]
+
+
+def _checked(
+    plan: Plan, method: Method, aim: Target, batch: list[Sample], column: dict[int, Explanation]
+) -> dict[int, Explanation]:
+    """Fill the trust card of each explanation, image by image."""
+    from sightline.evaluation.checking import check
+
+    found = {}
+    several = replace(plan, methods=[method], images=len(_filled(plan.model, batch)))
+    for row, e in column.items():
+        sample = replace(batch[row], number=row)
+        alone = replace(_cut_to_batch(several, [sample]), targets=[part_of(aim, [row])], images=1, check=False)
+        found[row] = replace(e, check=check(alone, method, replace(sample, number=0), e))
+    return found
 
 
 def _column(

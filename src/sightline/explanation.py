@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from sightline.graph import Coverage
 from sightline.heatmap import reduce_channels, resize_array
 from sightline.output import written
 from sightline.targets import TargetName
+
+if TYPE_CHECKING:
+    from sightline.evaluation.card import TrustCard
 
 __all__ = ["Box", "Explanation", "Prediction"]
 
@@ -50,7 +53,8 @@ class Explanation:
 
     ``attribution`` is signed and unreduced, float32: (C, *S) of the input, or (*S of the layer) for CAMs.
     ``predictions`` are the model's best classes, best first; ``score`` is the number that was explained.
-    ``image`` is the picture (H, W[, C]), ``signal`` the series or volume (C, *S) as it was given.
+    ``image`` is the picture (H, W[, C]), ``signal`` the series or volume (C, *S) as it was given. ``check`` is the trust
+    card, where one was asked for.
     """
 
     attribution: np.ndarray
@@ -73,6 +77,7 @@ class Explanation:
     seconds: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    check: TrustCard | None = None
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.attribution).all():
@@ -167,6 +172,7 @@ class Explanation:
             "seconds": self.seconds,
             "provenance": dict(self.provenance),
             "notes": list(self.notes),
+            "check": self.check.to_dict() if self.check is not None else None,
         }
 
     def save(self, path: str | os.PathLike[str], draw: Draw = "card") -> Path:
@@ -267,4 +273,13 @@ def _restored(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Explanati
         seconds=about["seconds"],
         provenance=about["provenance"],
         notes=tuple(about["notes"]),
+        check=_card(about.get("check")),
     )
+
+
+def _card(data: Mapping[str, Any] | None) -> TrustCard | None:
+    if data is None:
+        return None
+    from sightline.evaluation.card import TrustCard
+
+    return TrustCard.from_dict(data)

@@ -32,6 +32,7 @@ class Plan:
     layers: tuple[str, ...]
     options: Options
     images: int = 1
+    check: bool = False
 
     def layers_for(self, method: Method, x: Tensor) -> tuple[str, ...]:
         """Return the layers that a method reads: none, those that were named, or what tracing found."""

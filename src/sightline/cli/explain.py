@@ -24,6 +24,7 @@ EXAMPLES = """\b
 Examples:
   sightline explain photo.jpg --model resnet50
   sightline explain *.jpg --model resnet50 --method grad_cam,integrated_gradients --target top3 --out results
+  sightline explain photo.jpg --model resnet50 --check
   sightline explain tile.png --model net.h5 --labels names.txt
   sightline explain slide.tif --model net.h5 --labels names.txt --tile 224 --overlap 0.25
   sightline explain series.csv --model net.keras --method integrated_gradients
@@ -45,6 +46,7 @@ class Asked:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tile: int | None = None
     overlap: float = 0.25
+    check: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def explain_command(
     loading: opt.Loading,
     tiling: opt.Tiling,
     method: opt.Methods = "grad_cam",
+    check: opt.Check = False,
     draw: opt.Draw = "card",
     heatmap_opacity: opt.Opacity = 0.5,
     colormap: opt.Colormap = None,
@@ -71,7 +74,7 @@ def explain_command(
     json: opt.Json = False,
 ) -> None:
     """Show what in each image made the model say that: a picture and the numbers for every method and target."""
-    asked = replace(asked_for(method, asking, loading), tile=tiling.tile, overlap=tiling.overlap)
+    asked = replace(asked_for(method, asking, loading), tile=tiling.tile, overlap=tiling.overlap, check=check)
     report = Report()
     writing = _Writing(out, draw, heatmap_opacity, colormap)
     for name, loaded in load_models(model, loading).items():
@@ -116,6 +119,7 @@ def run(name: str, model: Model, images: list[str], asked: Asked, report: Report
             parameters=asked.parameters,
             tile=asked.tile,
             overlap=asked.overlap,
+            check=asked.check,
             on_failure=lambda failure: report.fail(failure.image, failure.error),
             tick=bar.tick,
         )
@@ -147,8 +151,15 @@ def entry(name: str, given: str, e: Explanation) -> dict[str, Any]:
         "completeness",
         "standard_error",
         "notes",
+        "check",
     )
     return {"image": given, "model": name, **{k: about[k] for k in keys}}
+
+
+def _checks(card: Mapping[str, Any] | None) -> list[str]:
+    from sightline.evaluation.card import TrustCard
+
+    return [] if card is None else str(TrustCard.from_dict(card)).splitlines()
 
 
 def _stem(name: str, given: str, e: Explanation, taken: set[str]) -> str:
@@ -176,6 +187,6 @@ def _print(report: Report) -> None:
             for e in report.explanations:
                 if (e["model"], e["image"]) == (name, image):
                     screen.print(f"  {e['method']} · {e['target']['label']} → {e['files']['png']}")
-                    for text in e["notes"]:
-                        screen.print(f"    note: {text}")
+                    for text in (*(f"note: {n}" for n in e["notes"]), *_checks(e["check"])):
+                        screen.print(f"    {text}")
             screen.print()

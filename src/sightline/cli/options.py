@@ -16,6 +16,7 @@ __all__ = [
     "MODEL_HELP",
     "Asking",
     "Blocks",
+    "Check",
     "Classes",
     "Colormap",
     "Contrast",
@@ -188,6 +189,13 @@ Tile = Annotated[
 ]
 Overlap = Annotated[
     float, typer.Option("--overlap", min=0.0, max=0.9, help="The share of a tile that it has in common with the next.")
+]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Ask of each map whether it can be believed: five checks, about eight more explanations and 10 passes.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="The directory for the results.", metavar="DIR")]

@@ -11,10 +11,12 @@ from sightline.evaluation import (
     confidence,
     curves,
     localization,
+    marked,
     pic,
     randomization,
     regions,
     road,
+    robustness,
 )
 from sightline.evaluation.registry import METRICS, Metric, find_metric, find_metrics
 from sightline.evaluation.truth import pointing

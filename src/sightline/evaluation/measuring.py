@@ -21,12 +21,13 @@ from sightline.evaluation.covering import covering_cells, grid
 from sightline.evaluation.registry import Metric
 from sightline.evaluation.shortcuts import CELLS, CellRow
 from sightline.explanation import Explanation
+from sightline.goals import resolve
 from sightline.methods import Method
 from sightline.models.model import Model
 from sightline.plan import Plan
 from sightline.recording import Recording, record
 from sightline.samples import Failure, Sample
-from sightline.targets import PerImage, Target
+from sightline.targets import Contrast, Joint, PerImage, Region, Target, layers_of
 
 __all__ = [
     "Measured",
@@ -36,6 +37,7 @@ __all__ = [
     "counted",
     "explain_each",
     "measure_batch",
+    "pinned",
     "truth_at_input",
     "views_of",
 ]
@@ -137,7 +139,8 @@ class _Refusals:
 @contextmanager
 def views_of(plan: Plan, batch: list[Sample]) -> Iterator[dict[Score, Recording]]:
     """Open one recording of the batch, with a view for the target's logit and one for its probability."""
-    options = replace(plan.options, layers=(), from_input=False, output="logit")
+    tapped = tuple(name for t in plan.targets for name in layers_of(t))
+    options = replace(plan.options, layers=tapped, from_input=False, output="logit")
     filled = batch + [batch[-1]] * ((plan.model.batch or 0) - len(batch))
     with record(plan.model, torch.stack([s.x for s in filled]), options) as rec:
         refuse_other_labels(plan.model, rec.shared.forward)
@@ -257,8 +260,7 @@ def truth_at_input(mask: np.ndarray | None, sample: Sample) -> np.ndarray:
 
 def again_by(plan: Plan, method: Method, view: Recording) -> Again:
     """Return a function that explains the view's images once more by a method, for the same target."""
-    classes = view.goal.classes
-    fixed: Target = plan.targets[0] if classes is None else PerImage(tuple(classes.tolist()))
+    fixed = pinned(plan.targets[0], view)
 
     def again(*, model: Model | None = None, x: Tensor | None = None, target: Target | None = None) -> Tensor:
         asked = replace(plan, model=model or plan.model, methods=[method], targets=[target or fixed])
@@ -268,6 +270,19 @@ def again_by(plan: Plan, method: Method, view: Recording) -> Again:
         return torch.stack([torch.from_numpy(found[i].at_input()) for i in range(len(given))]).to(view.x.device)
 
     return again
+
+
+def pinned(target: Target, view: Recording) -> Target:
+    """Return a target with its classes fixed to those of the view's images: another model or input has another top1."""
+    match target:
+        case Contrast(wanted, other):
+            return Contrast(pinned(wanted, view), pinned(other, view))
+        case Joint(parts):
+            return Joint(tuple(pinned(p, view) for p in parts))
+        case Region(inner, mask):
+            return Region(pinned(inner, view), mask)
+    goal = resolve(target, view.shared.forward, view.model.labels, "logit")[0]
+    return target if goal.classes is None else PerImage(tuple(goal.classes.tolist()))
 
 
 def _raise(failure: Failure) -> None:
