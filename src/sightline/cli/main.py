@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import compare, concepts, demo, evaluate, explain, listing, optimized
+from sightline.cli import benchmark, compare, concepts, demo, evaluate, explain, listing, optimized
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,9 @@ app.command("compare", short_help="Lay methods, models and targets out in one pi
 )
 app.command("evaluate", short_help="Measure which methods can be trusted, over a folder.", epilog=evaluate.EXAMPLES)(
     evaluate.evaluate_command
+)
+app.command("benchmark", short_help="Test methods where the right answer is known.", epilog=benchmark.EXAMPLES)(
+    benchmark.benchmark_command
 )
 app.command("concepts", short_help="Find what a class is made of, in images of it.", epilog=concepts.EXAMPLES)(
     concepts.concepts_command
