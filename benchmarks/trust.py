@@ -37,7 +37,7 @@ GRID_RECORDED = {
     "squeezenet1_1": (0.566, 0.566, 0.432, 0.403, 0.395),
     "mobilenet_v2": (0.804, 0.804, 0.377, 0.377, 0.374),
 }
-# At SqueezeNet's default layer each channel is a class's own map, where LayerCAM is Grad-CAM; recorded one layer earlier.
+# At SqueezeNet's default layer each channel is a class's own map, where LayerCAM is Grad-CAM; recorded one earlier.
 LAYERS = {"squeezenet1_1": "features.12"}
 PANEL_METHODS: Mapping[str, Mapping[str, object]] = {
     "grad_cam": {},

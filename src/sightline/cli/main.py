@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import compare, concepts, demo, errors, evaluate, explain, listing, optimized
+from sightline.cli import benchmark, compare, concepts, demo, errors, evaluate, explain, listing, optimized
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -33,6 +33,9 @@ app.command("evaluate", short_help="Measure which methods can be trusted, over a
 )
 app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
     errors.errors_command
+)
+app.command("benchmark", short_help="Test methods where the right answer is known.", epilog=benchmark.EXAMPLES)(
+    benchmark.benchmark_command
 )
 app.command("concepts", short_help="Find what a class is made of, in images of it.", epilog=concepts.EXAMPLES)(
     concepts.concepts_command
