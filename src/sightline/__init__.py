@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sightline.concept.results import Concepts, Tcav
     from sightline.concept.tcav import tcav
     from sightline.counterfactuals import Counterfactual, counterfactual
-    from sightline.engine import explain, predict
+    from sightline.engine import explain
     from sightline.errors import RefusedError, SightlineError
     from sightline.evaluation.measure import measure
     from sightline.evaluation.results import Evaluation
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sightline.methods import find_method, method
     from sightline.models.load import load
     from sightline.models.model import Model
+    from sightline.predictions import predict
     from sightline.recording import Recording
     from sightline.render.compare import compare
 
@@ -83,7 +84,7 @@ _HOMES = {
     "maximize": "sightline.maximized",
     "measure": "sightline.evaluation.measure",
     "method": "sightline.methods",
-    "predict": "sightline.engine",
+    "predict": "sightline.predictions",
     "tcav": "sightline.concept.tcav",
 }
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError, LayerError, ModelError, ParameterError, RefusedError, TargetError
-from sightline.explanation import Explanation, Prediction
-from sightline.forward import Forward, Precision, run_forward
+from sightline.explanation import Explanation
+from sightline.forward import Forward, Precision
 from sightline.goals import Goal, resolve
 from sightline.graph import RULES
 from sightline.heatmap import fuse_maps, low_passed
@@ -26,21 +26,12 @@ from sightline.models.model import Model
 from sightline.plan import Plan, make_plan
 from sightline.points import noisy
 from sightline.recording import Recording, record
-from sightline.results import explanation_of, predictions_of
+from sightline.results import explanation_of
 from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Output, PerImage, Target, layers_of, part_of
 from sightline.tiles import tiled
 
-__all__ = [
-    "Failure",
-    "explain",
-    "explain_batch",
-    "explanations",
-    "forwards",
-    "goals_of",
-    "predict",
-    "refuse_other_labels",
-]
+__all__ = ["Failure", "explain", "explain_batch", "explanations", "goals_of", "refuse_other_labels", "stacked"]
 
 _BATCH = 8
 
@@ -243,7 +234,7 @@ def _counted(images: int) -> str:
 
 
 def _open(plan: Plan, batch: list[Sample]) -> Recording:
-    x = _stacked(plan.model, batch)
+    x = stacked(plan.model, batch)
     layers = tuple(name for m in plan.methods for name in _layers_if_any(plan, m, x))
     tapped = (*layers, *(name for t in plan.targets for name in layers_of(t)))
     options = replace(plan.options, layers=tapped, from_input=any("input" in m.reads for m in plan.methods))
@@ -252,7 +243,8 @@ def _open(plan: Plan, batch: list[Sample]) -> Recording:
     return rec
 
 
-def _stacked(model: Model, batch: list[Sample]) -> Tensor:
+def stacked(model: Model, batch: list[Sample]) -> Tensor:
+    """Return the batch (N, C, *S) that the model is given for some images."""
     return torch.stack([s.x for s in _filled(model, batch)])
 
 
@@ -397,27 +389,3 @@ def _refuse_nan(attribution: Tensor, method: Method) -> None:
             f"{method.name}: the attribution holds NaN or infinity; the model's numbers overflow at this precision: "
             "try precision='float64'."
         )
-
-
-def predict(model: Model | nn.Module | str, images: Any) -> list[list[Prediction]]:
-    """Return each image's best classes, best first, with one forward pass for each batch and no gradient.
-
-    Raises ImageError and ModelError as `explain` does.
-    """
-    loaded = model if isinstance(model, Model) else load(model)
-    return [
-        predictions_of(forward, loaded, row)
-        for batch, forward in forwards(loaded, images, _raise)
-        for row in range(len(batch))
-    ]
-
-
-def forwards(
-    model: Model, images: Any, fail: Callable[[Failure], None], batch_size: int = _BATCH
-) -> Iterator[tuple[list[Sample], Forward]]:
-    """Yield the images in batches, each with its one forward pass without gradient; what is no image goes to ``fail``.
-
-    The pass may hold more rows than there are images, where the model takes batches of one size only.
-    """
-    for batch in batches(samples(model, images, fail), min(batch_size, model.batch or batch_size)):
-        yield batch, run_forward(model.module, _stacked(model, batch), grad=False)

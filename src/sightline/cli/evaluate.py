@@ -16,6 +16,7 @@ from sightline.cli.session import load_model, parse_parameters
 from sightline.errors import ParameterError
 
 if TYPE_CHECKING:
+    from sightline.evaluation.registry import Metric
     from sightline.evaluation.results import Evaluation
     from sightline.evaluation.run import Cost
     from sightline.evaluation.truths import Truths
@@ -37,6 +38,7 @@ _METRICS = (
     "pointing_game,energy_pointing_game"
 )
 _NAMED = 5
+_COLUMNS = 4
 
 Methods = Annotated[
     str, typer.Option("--method", "-M", help="Methods, separated by commas (sightline methods); controls are added.")
@@ -196,7 +198,8 @@ def _print(found: Evaluation, report: Path) -> None:
     screen = console()
     for line in found.findings:
         screen.print(line)
-    screen.print(_table(found))
+    for metrics in _in_tables(found):
+        screen.print(_table(found, metrics))
     screen.print("↑ more is better, ↓ less is; ± is the standard error over images. * beats every control (p < 0.05).")
     if begun := found.start("insertion"):
         screen.print(f"insertion starts at {begun.mean:.3f} ± {begun.error:.3f}, the score of what it shows things on.")
@@ -222,18 +225,28 @@ def _listed(images: list[str]) -> str:
     return ", ".join(images[:_NAMED]) + more
 
 
-def _table(found: Evaluation) -> Any:
+def _in_tables(found: Evaluation) -> list[list[Metric]]:
+    """Put the metrics into tables that fit a terminal, those of a family together."""
+    tables: list[list[Metric]] = []
+    for metric in found.metrics:
+        if not tables or len(tables[-1]) == _COLUMNS or tables[-1][-1].family != metric.family:
+            tables.append([])
+        tables[-1].append(metric)
+    return tables
+
+
+def _table(found: Evaluation, metrics: list[Metric]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, title=metrics[0].family, title_justify="left", title_style="bold")
     table.add_column("method")
-    for metric in found.metrics:
+    for metric in metrics:
         arrow = {"higher": "↑", "lower": "↓", "neither": ""}[metric.better]
         table.add_column(f"{metric.versioned} {arrow}".strip(), justify="right")
     table.add_column("s an image", justify="right")
     for name in found.methods:
-        cells = [_cell(found, m.name, name) for m in found.metrics]
+        cells = [_cell(found, m.name, name) for m in metrics]
         seconds = found.cost["seconds_by_method"].get(name, 0.0) / max(1, found.cost["measured"])
         table.add_row(name, *cells, f"{seconds:.3f}", style="dim" if name in found.controls else None)
     return table

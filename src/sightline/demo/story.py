@@ -142,7 +142,7 @@ def _accuracies(model: Model, seed: int) -> dict[str, float]:
 
 
 def _said(model: Model, scenes: Sequence[Scene]) -> list[int]:
-    from sightline.engine import predict
+    from sightline.predictions import predict
 
     return [p[0]["index"] for p in predict(model, [s.image for s in scenes])]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from sightline.engine import explanations, forwards, refuse_other_labels
+from sightline.engine import explanations, refuse_other_labels
 from sightline.errors import InputError, ModelError, ParameterError, SightlineError
 from sightline.evaluation.classification import (
     calibration,
@@ -29,6 +29,7 @@ from sightline.goals import class_scores
 from sightline.methods import Method, find_methods, resolve_parameters
 from sightline.models.load import load
 from sightline.models.model import Model
+from sightline.predictions import forwards
 from sightline.samples import Failure
 from sightline.targets import per_image
 

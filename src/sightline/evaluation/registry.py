@@ -49,8 +49,12 @@ class Metric:
 
     @property
     def judges(self) -> bool:
-        """Whether a better value than a control's speaks for a map: a constant one is the most stable and simple."""
-        return self.better != "neither" and self.family in ("faithfulness", "localization", "randomization")
+        """Whether a better value than a control's speaks for a map.
+
+        A constant map is the most stable and simple; and to depend on the model a little more than a map that never saw
+        it proves nothing.
+        """
+        return self.better != "neither" and self.family in ("faithfulness", "localization")
 
     @property
     def versioned(self) -> str:

@@ -23,11 +23,11 @@ from sightline.evaluation.asked import (
     root_of,
     settings_of,
 )
+from sightline.evaluation.findings import findings_of
 from sightline.evaluation.measuring import Measured, Task, Truth, counted, explain_each, measure_batch
 from sightline.evaluation.registry import Metric
 from sightline.evaluation.results import Evaluation, Row
 from sightline.evaluation.rows import parts_of, refusal, skipped_of
-from sightline.evaluation.shortcuts import shortcut_sentence
 from sightline.evaluation.store import Store, open_store
 from sightline.evaluation.truth.mosaic import Measured as Tiled
 from sightline.evaluation.truth.mosaic import Trial
@@ -78,7 +78,8 @@ class _Run:
     store: Store
     tell: Callable[[Failure], None] | None
     step: Callable[[int], None]
-    shown: list[list[Explanation]]
+    shown: list[list[Explanation]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     forwards: int = 0
     read: int = 0
     failed: list[dict[str, Any]] = field(default_factory=list)
@@ -119,11 +120,22 @@ class _Run:
             explain_each(self.task.plan, found, self.fail)
             self._show(found)
 
+    def checked(self, cards: int) -> list[list[Explanation]]:
+        """Return what is shown, with trust cards for the first images' methods, controls left out."""
+        methods = [m for m in self.task.plan.methods if m.family != "control"]
+        for number, sample in enumerate(self.samples[:cards]):
+            found = Measured([sample])
+            explain_each(replace(self.task.plan, methods=methods, check=True), found, self.fail)
+            filled = {name: e for (name, _), e in found.explanations.items()}
+            self.shown[number] = [filled.get(e.method, e) for e in self.shown[number]]
+        return self.shown
+
     def _show(self, found: Measured) -> None:
         for row in range(len(found.batch)):
             maps = [e for (_, r), e in found.explanations.items() if r == row]
             if maps and len(self.shown) < _SHOWN:
                 self.shown.append(maps)
+                self.samples.append(found.batch[row])
 
 
 def evaluate(
@@ -140,6 +152,7 @@ def evaluate(
     limit: int | None = None,
     budget: float | None = None,
     batch_size: int = 8,
+    cards: int = 2,
     out: str | Path | None = None,
     parameters: Mapping[str, Any] | None = None,
     on_failure: Callable[[Failure], None] | None = None,
@@ -152,7 +165,7 @@ def evaluate(
     for a sample the mask (H, W) of its object, or None. ``metric`` is single_deletion, insertion, deletion,
     parameter_randomization and random_logit unless given, with truth also pointing_game and energy_pointing_game.
     ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends the run after the last batch
-    that fits. ``precision`` is that of `explain`: "auto" halves the time of sweeps. ``out`` is a directory: an
+    that fits. ``precision`` is that of `explain`: "auto" halves the time of sweeps. ``cards`` images get trust cards. ``out`` is a directory: an
     interrupted run goes on there. ``parameters`` are those of methods, as in `explain`, and of metrics, as
     ``{"deletion.steps": 14}``. ``on_cost`` is told the cost, measured on one image, before the others are begun.
 
@@ -173,11 +186,11 @@ def evaluate(
     task = replace(task, root=root_of(chosen), numbers=numbers)
     settings = settings_of(task, seed, len(chosen))
     store = open_store(None if out is None else Path(out), settings)
-    run = _Run(task, store, on_failure, on_step, [])
+    run = _Run(task, store, on_failure, on_step)
     started = time.perf_counter()
     cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
     _work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
-    return _finished(run, settings, cost, time.perf_counter() - started, len(chosen))
+    return _finished(run, settings, cost, time.perf_counter() - started, len(chosen), cards)
 
 
 def _work(
@@ -265,6 +278,7 @@ def _finished(
     cost: Cost | None,
     seconds: float,
     asked: int,
+    cards: int,
 ) -> Evaluation:
     run.store.save_tables()
     if not run.store.rows and not run.store.skipped:
@@ -278,13 +292,12 @@ def _finished(
         "seconds_by_method": {m: round(s, 3) for m, s in run.store.seconds.items()},
     }
     rows = sorted(run.store.rows, key=lambda r: METHODS[r.method].family == "control")
-    said = shortcut_sentence(run.store.cells)
     return Evaluation(
         rows,
         run.store.curves,
         skipped,
         settings,
         (cost.to_dict() if cost else {}) | spent,
-        () if said is None else (said,),
-        run.shown,
+        findings_of(run.store.cells, rows),
+        run.checked(cards),
     )

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from sightline.demo.scenes import STAR, scene
-from sightline.engine import predict
 from sightline.evaluation.truth.tetromino import SIDE, Tetrominoes, tetrominoes, trained
 from sightline.models.load import load
 from sightline.models.model import Model
+from sightline.predictions import predict
 
 __all__ = ["CONDITIONS", "Condition", "Marked", "demo_marked", "detection", "reliance", "tiny_marked"]
 
