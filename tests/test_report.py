@@ -19,6 +19,7 @@ from sightline.cli.main import main
 from sightline.demo.scenes import scene
 from sightline.evaluation.registry import METRICS
 from sightline.evaluation.report import write_report
+from sightline.evaluation.report.dots import dot_plots
 from sightline.evaluation.report.lines import HEIGHT, WIDTH, curve_plots
 from sightline.evaluation.report.page import data_uri, undirected
 from sightline.evaluation.report.scales import scale_of
@@ -176,7 +177,15 @@ def test_the_start_of_the_insertion_is_named(tmp_path: Path) -> None:
     assert plot.start == pytest.approx(np.mean([r.score for r in found.curves if r.share == 0 and "ins" in r.metric]))
     _, seen = page(found, tmp_path)
     assert seen.text.count(f"start {plot.start:.2f}") == len(plot.panels)
-    assert "Before any pixel is shown, the blurred image alone scores" in seen.text
+    assert "Before any of them is shown, the blurred image alone scores" in seen.text
+
+
+def test_numbers_have_the_digits_that_their_errors_need() -> None:
+    found = made(metrics=("insertion@1",))
+    closer = [replace(r, value=r.value / 10 + 1) for r in found.rows]
+    finer = [replace(r, value=i % 6 + 1e-9 * r.value) for i, r in enumerate(found.rows)]
+    plots = [dot_plots(replace(found, rows=rows), [])[0] for rows in (found.rows, closer, finer)]
+    assert [p.digits for p in plots] == [3, 4, 1]
 
 
 def test_curves_stay_in_their_panels() -> None:
@@ -187,14 +196,17 @@ def test_curves_stay_in_their_panels() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[0.0], [3.0, 3.0], [-2.0], [], [float("nan")], [1e-7, 2e-7], [-1e6, 1e6], [0.4, 0.41]]
+    "values", [[0.0], [3.0, 3.0], [-2.0], [], [float("nan")], [1e-7, 2e-7], [-1e6, 1e6], [0.4, 0.41], [0.2823, 0.2908]]
 )
 def test_a_scale_holds_its_values(values: list[float]) -> None:
     scale = scale_of(values)
     assert scale.high > scale.low
     assert len(scale.ticks) >= 2
     assert all(0 <= t.at <= 1 for t in scale.ticks)
-    assert len({t.text for t in scale.ticks}) == len(scale.ticks)
+    told = [float(t.text.replace("−", "-")) for t in scale.ticks]
+    assert told == pytest.approx(
+        [scale.low + t.at * (scale.high - scale.low) for t in scale.ticks], abs=1e-9 + 1e-6 * scale.high
+    )
     assert all(scale.low <= v <= scale.high for v in values if np.isfinite(v))
 
 
@@ -203,7 +215,7 @@ def test_signals_are_drawn(tmp_path: Path) -> None:
     found = evaluate(drawn(SignalNet), signals, "gradient", "insertion", parameters={"insertion.steps": 2})
     _, seen = page(found, tmp_path)
     assert len(seen.all("figure")) == 1 + 2 * 5
-    assert "gradient" in seen.text
+    assert "the share of points shown" in seen.text
 
 
 def test_preprocessed_tensors_have_their_own_values(tmp_path: Path) -> None:

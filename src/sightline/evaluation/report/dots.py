@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from sightline.evaluation.registry import Metric
 from sightline.evaluation.report.scales import Scale, scale_of
@@ -45,6 +46,13 @@ class DotPlot:
     scale: Scale
     best: Dot | None
 
+    @property
+    def digits(self) -> int:
+        """The decimals of its numbers: those of the scale, or more where the errors are small beside it."""
+        errors = [d.summary.error for d in self.dots if d.summary.error > 0]
+        needed = -math.floor(math.log10(median(errors))) if errors else 0
+        return max(self.scale.digits, min(needed, self.scale.digits + 2))
+
 
 def colours(found: Evaluation) -> dict[str, int]:
     """Number the methods' colours, the same in every chart."""
@@ -59,7 +67,7 @@ def dot_plots(found: Evaluation, judged: Sequence[Verdict]) -> list[DotPlot]:
 
 def _plot(found: Evaluation, metric: Metric, tests: Mapping[tuple[str, str], Test]) -> DotPlot:
     means, numbered, best = found.summary(metric.name), colours(found), best_control(found, metric)
-    scale = scale_of((v for s in means.values() for v in (s.mean, s.mean - s.error, s.mean + s.error)), most_ticks=6)
+    scale = scale_of((v for s in means.values() for v in (s.mean, s.mean - s.error, s.mean + s.error)), most_ticks=5)
     dots = [
         Dot(name, s, name in found.controls, numbered.get(name, 0), *_places(s, scale), tests.get((name, metric.name)))
         for name, s in means.items()

@@ -19,9 +19,12 @@ from sightline.evaluation.stats import summarised
 __all__ = ["BOTTOM", "HEIGHT", "LEFT", "RIGHT", "TOP", "WIDTH", "CurvePlot", "Line", "curve_plots"]
 
 WIDTH, HEIGHT = 232, 176
-LEFT, RIGHT, TOP, BOTTOM = 42, 12, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 26
 _ROOM = 18
 """What a label needs between its line and an edge of the panel."""
+
+_NARROW = 0.2
+"""Probabilities that differ less than this are not drawn from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ def _means(points: Mapping[float, list[float]]) -> np.ndarray:
 
 
 def _scale(values: np.ndarray, unit: str) -> Scale:
-    inside = unit == "probability" and values.size and values.min() >= 0 and values.max() <= 1
-    return scale_of([0.0, 1.0] if inside else values.tolist())
+    wide = np.ptp(values) > _NARROW and values.min() >= 0 and values.max() <= 1
+    return scale_of([0.0, 1.0] if wide and unit == "probability" else values.tolist())
 
 
 def _line(found: Evaluation, method: str, points: np.ndarray, scale: Scale) -> Line:

@@ -42,22 +42,31 @@ def scale_of(values: Iterable[float], most_ticks: int = 5) -> Scale:
     """Return a scale that holds all values that exist, with zero where it is near.
 
     >>> [t.text for t in scale_of([0.12, 0.9]).ticks]
-    ['0', '0.25', '0.5', '0.75']
+    ['0', '0.2', '0.4', '0.6', '0.8']
     """
     from matplotlib.ticker import MaxNLocator
 
     low, high = _range([v for v in values if math.isfinite(v)])
-    locator: Any = MaxNLocator(nbins=most_ticks - 1, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2)
+    locator: Any = MaxNLocator(nbins=most_ticks, steps=[1, 2, 5, 10], min_n_ticks=2)
     slack = 1e-9 * (high - low)
     places = [float(p) for p in locator.tick_values(low, high) if low - slack <= p <= high + slack]
-    return Scale(
-        low, high, tuple(Tick(min(max((p - low) / (high - low), 0.0), 1.0), compact(round(p, 12))) for p in places)
-    )
+    texts = _texts(places)
+    at = [min(max((p - low) / (high - low), 0.0), 1.0) for p in places]
+    return Scale(low, high, tuple(Tick(a, text) for a, text in zip(at, texts, strict=True)))
+
+
+def _texts(places: list[float]) -> list[str]:
+    """Return the ticks' numbers with the decimals that tell them apart, and no more."""
+    decimals = max(0, math.ceil(-math.log10(places[1] - places[0]) - 1e-9))
+    if decimals > 6 or max(map(abs, places)) >= 1e5:
+        return [compact(round(p, 12)) for p in places]
+    return [(f"{p:.{decimals}f}" if round(p, decimals) else "0").replace("-", "−") for p in places]
 
 
 def _range(values: list[float]) -> tuple[float, float]:
+    """Return the ends of a scale; values that differ by less than a thousandth are drawn as equal."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
+    if high - low <= 1e-3 * max(abs(low), abs(high)):
         return (low - abs(low) / 2, high + abs(high) / 2) if low else (-1.0, 1.0)
     if 0 < low <= high - low:
         return 0.0, high

@@ -41,7 +41,7 @@ def _values(found: Evaluation) -> dict[str, Any]:
         "headline": headline(judged),
         "plots": plots,
         "curves": curve_plots(found),
-        "digits": {p.metric.name: p.scale.digits for p in plots},
+        "digits": {p.metric.name: p.digits for p in plots},
         "shown": shown,
         "legends": legends(found),
         "skipped": _skipped(found.skipped),
@@ -58,6 +58,8 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "asked": _asked(found),
         "times": _times(found),
         "box": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
+        "images": int(found.cost.get("measured", len(found.images))),
+        "places": _places(found),
         "target": _target(str(found.settings.get("target", "top1"))),
         "versions": _versions(),
         "about_methods": {name: METHODS[name] for name in found.methods},
@@ -66,6 +68,12 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "firm": _FIRM,
         "level": LEVEL,
     }
+
+
+def _places(found: Evaluation) -> str:
+    """Return what the positions of an input are called."""
+    shown = next((e for image in found.shown for e in image), None)
+    return {1: "points", 3: "voxels"}.get(shown.heatmap.ndim, "pixels") if shown else "pixels"
 
 
 def _target(asked: str) -> str:
