@@ -89,7 +89,8 @@ class _Run:
         if self.tell is None:
             raise failure.error
         image = self.task.file(failure.image) or str(failure.image)
-        self.failed.append({"image": image, "method": failure.method, "metric": None, "reason": str(failure.error)})
+        reason = str(failure.error).replace(str(failure.image), image)
+        self.failed.append({"image": image, "method": failure.method, "metric": None, "reason": reason})
         self.tell(failure)
 
     def measure(self, batch: Sequence[Sample]) -> None:
@@ -165,9 +166,10 @@ def evaluate(
     for a sample the mask (H, W) of its object, or None. ``metric`` is single_deletion, insertion, deletion,
     parameter_randomization and random_logit unless given, with truth also pointing_game and energy_pointing_game.
     ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends the run after the last batch
-    that fits. ``precision`` is that of `explain`: "auto" halves the time of sweeps. ``cards`` images get trust cards. ``out`` is a directory: an
-    interrupted run goes on there. ``parameters`` are those of methods, as in `explain`, and of metrics, as
-    ``{"deletion.steps": 14}``. ``on_cost`` is told the cost, measured on one image, before the others are begun.
+    that fits. ``precision`` is that of `explain`: "auto" halves the time of sweeps. ``cards`` images get trust cards.
+    ``out`` is a directory: an interrupted run goes on there. ``parameters`` are those of methods, as in `explain`, and
+    of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost, measured on one image, before the others
+    are begun.
 
     Raises what `explain` raises; ParameterError for unknown metrics and for a budget that no image fits.
 
