@@ -6,4 +6,14 @@
 from sightline.evaluation import cells, curves, marked, randomization, robustness
 from sightline.evaluation.registry import METRICS, Metric, find_metric, find_metrics
 
-__all__ = ["METRICS", "Metric", "cells", "curves", "find_metric", "find_metrics", "marked", "randomization", "robustness"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "cells",
+    "curves",
+    "find_metric",
+    "find_metrics",
+    "marked",
+    "randomization",
+    "robustness",
+]

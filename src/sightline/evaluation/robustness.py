@@ -99,8 +99,7 @@ def relative_input_stability(case: Case, samples: Count = 8, radius: Level = 0.0
     """
     kept = case.rec.memo(_same_class, samples=samples, radius=radius)
     found = [
-        _relative(case.explained(x=x), case.maps) / _relative(x, case.rec.x)
-        for x in _nearby(case.rec, samples, radius)
+        _relative(case.explained(x=x), case.maps) / _relative(x, case.rec.x) for x in _nearby(case.rec, samples, radius)
     ]
     worst = torch.where(kept, torch.stack(found), -torch.inf).amax(0)
     return torch.where(kept.any(0), worst, torch.nan)
