@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nets import BinaryNet, ConvNet, LinearNet, SignalNet
 from torch import Tensor, nn
 
 import sightline
+from nets import BinaryNet, ConvNet, LinearNet, SignalNet
 from sightline.demo.scenes import scene
 from sightline.errors import LayerError, RefusedError
 from sightline.evaluation.measure import measure

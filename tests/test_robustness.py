@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from nets import LinearNet, SignalNet
 from torch import Tensor, nn
 
 import sightline
+from nets import LinearNet, SignalNet
 from sightline.demo.scenes import scene
 from sightline.errors import RefusedError
 from sightline.evaluation.case import Case

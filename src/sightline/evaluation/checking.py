@@ -122,6 +122,8 @@ def _ticking(plan: Plan, again: Any) -> Any:
 
 
 def _asked(question: str, ask: Callable[[Case, Explanation], Answer], case: Case, e: Explanation) -> Answer:
+    if question != _ADDS_UP and not case.maps.any():
+        return Answer(question, "unknown", None, "The map is zero everywhere.")
     try:
         return ask(case, e)
     except SightlineError as error:
@@ -178,7 +180,7 @@ def _percent(share: float) -> str:
 def _on_stability(case: Case, _: Explanation) -> Answer:
     value = float(average_sensitivity(case, samples=4)[0])
     said = f"A little noise (2% of the range) changes the map by {value:.0%} of its size."
-    return answered(_STABLE, _CHANGE.verdict(value), value, said if math.isfinite(value) else "The map is zero.")
+    return answered(_STABLE, _CHANGE.verdict(value), value, said)
 
 
 def _on_sum(_: Case, e: Explanation) -> Answer:

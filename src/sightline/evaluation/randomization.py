@@ -176,7 +176,8 @@ def other_classes(rec: Recording) -> tuple[int, ...]:
         raise RefusedError(f"'{rec.goal.names[0].label}' is no class, so there is no other class to compare with.")
     if rec.shared.forward.logits.shape[1] < 2:
         raise RefusedError(
-            f"{rec.model.name} has one output, whose two sides share one map, so there is no other class to compare with."
+            f"{rec.model.name} has one output, whose two sides share one map, so there is no other class to compare "
+            "with."
         )
     scores.scatter_(1, classes.unsqueeze(1), -torch.inf)
     return tuple(scores.argmax(1).tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -118,7 +119,8 @@ def _is_keras(module: nn.Module) -> bool:
 def _copied(model: Model) -> nn.Module:
     source = model.module if isinstance(model.module, Adapted) else bare(model.module)
     try:
-        with lock_of(model.module), torch.inference_mode(False), torch.no_grad():
+        with lock_of(model.module), torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras copies by saving, and warns of what it does not save
             return copy.deepcopy(source)
     except Exception as error:  # noqa: BLE001  copying runs the model's own code, which may raise anything
         text = " ".join(str(error).split())[:160]
