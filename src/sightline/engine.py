@@ -31,7 +31,17 @@ from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import Output, PerImage, Target, layers_of, part_of
 from sightline.tiles import tiled
 
-__all__ = ["Failure", "explain", "explain_batch", "explanations", "goals_of", "refuse_other_labels", "stacked"]
+__all__ = [
+    "Failure",
+    "cut_to_batch",
+    "explain",
+    "explain_batch",
+    "explanations",
+    "filled",
+    "goals_of",
+    "refuse_other_labels",
+    "stacked",
+]
 
 _BATCH = 8
 
@@ -68,7 +78,7 @@ def explain(
     points' scores have a correlation of 0.999 with the model's own precision; a note says so.
     ``chunk`` bounds the points of one pass in sweeps.
     ``tile`` explains large pictures in tiles of that many pixels a side, which share ``overlap`` of it. ``check``
-    asks of each explanation whether it can be believed: its ``check`` is a trust card, at the price of about eight
+    asks of each explanation whether it can be believed: its ``check`` is a trust card, at the price of about eleven
     more explanations and 10 forward passes.
     Further parameters go to the methods that have them; ``{"grad_cam.relu": False}`` addresses one.
 
@@ -195,14 +205,14 @@ def explain_batch(
         for sample in batch:  # one image may have broken the pass for all
             yield from explain_batch(plan, [sample], fail)
         return
-    plan = _cut_to_batch(plan, batch)
+    plan = cut_to_batch(plan, batch)
     with recording:
         goals = goals_of(plan, recording, batch)
         columns = [_column(plan, recording, goal, method, batch, fail) for method in plan.methods for goal in goals]
-        aims = _aims(plan, recording, goals, batch) if plan.check else []
-    if plan.check:
-        asked = [(method, aim) for method in plan.methods for aim in aims]
-        columns = [_checked(plan, *one, batch, column) for one, column in zip(asked, columns, strict=True)]
+        if plan.check:
+            from sightline.evaluation.checking import checked
+
+            columns = checked(plan, recording, goals, batch, columns)
     seconds = (time.perf_counter() - started) / max(1, sum(len(c) for c in columns))
     for row in range(len(batch)):
         for column in columns:
@@ -210,7 +220,7 @@ def explain_batch(
                 yield batch[row].given, replace(column[row], seconds=seconds)
 
 
-def _cut_to_batch(plan: Plan, batch: list[Sample]) -> Plan:
+def cut_to_batch(plan: Plan, batch: list[Sample]) -> Plan:
     """Keep the batch's own of baselines, fills and segments that were given one for each image of the call."""
     numbers = _numbers(plan.model, batch)
     several = {"baseline": batch[0].x.ndim + 1, "fill": batch[0].x.ndim + 1, "segments": batch[0].x.ndim}
@@ -245,14 +255,14 @@ def _open(plan: Plan, batch: list[Sample]) -> Recording:
 
 def stacked(model: Model, batch: list[Sample]) -> Tensor:
     """Return the batch (N, C, *S) that the model is given for some images."""
-    return torch.stack([s.x for s in _filled(model, batch)])
+    return torch.stack([s.x for s in filled(model, batch)])
 
 
 def _numbers(model: Model, batch: list[Sample]) -> list[int]:
-    return [s.number for s in _filled(model, batch)]
+    return [s.number for s in filled(model, batch)]
 
 
-def _filled(model: Model, batch: list[Sample]) -> list[Sample]:
+def filled(model: Model, batch: list[Sample]) -> list[Sample]:
     """Repeat the last image up to the batch that the model was exported for; what it gives for those is not used."""
     return batch + [batch[-1]] * ((model.batch or 0) - len(batch))
 
@@ -287,30 +297,6 @@ def goals_of(plan: Plan, rec: Recording, batch: list[Sample]) -> list[Goal]:
         for target in plan.targets
         for goal in resolve(part_of(target, images), forward, plan.model.labels, plan.options.output)
     ]
-
-
-def _aims(plan: Plan, rec: Recording, goals: list[Goal], batch: list[Sample]) -> list[Target]:
-    """Return a target for each goal that means the same classes for other models and inputs."""
-    from sightline.evaluation.measuring import pinned
-
-    if len(goals) == len(plan.targets):
-        return [pinned(part_of(t, _numbers(plan.model, batch)), rec) for t in plan.targets]
-    return [PerImage(tuple(g.classes.tolist())) for g in goals if g.classes is not None]
-
-
-def _checked(
-    plan: Plan, method: Method, aim: Target, batch: list[Sample], column: dict[int, Explanation]
-) -> dict[int, Explanation]:
-    """Fill the trust card of each explanation, image by image."""
-    from sightline.evaluation.checking import check
-
-    found = {}
-    several = replace(plan, methods=[method], images=len(_filled(plan.model, batch)))
-    for row, e in column.items():
-        sample = replace(batch[row], number=row)
-        alone = replace(_cut_to_batch(several, [sample]), targets=[part_of(aim, [row])], images=1, check=False)
-        found[row] = replace(e, check=check(alone, method, replace(sample, number=0), e))
-    return found
 
 
 def _column(

@@ -53,8 +53,8 @@ class Explanation:
 
     ``attribution`` is signed and unreduced, float32: (C, *S) of the input, or (*S of the layer) for CAMs.
     ``predictions`` are the model's best classes, best first; ``score`` is the number that was explained.
-    ``image`` is the picture (H, W[, C]), ``signal`` the series or volume (C, *S) as it was given. ``check`` is the trust
-    card, where one was asked for.
+    ``image`` is the picture (H, W[, C]), ``signal`` the series or volume (C, *S) as it was given.
+    ``check`` is the trust card, where one was asked for.
     """
 
     attribution: np.ndarray

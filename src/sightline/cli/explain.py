@@ -157,9 +157,11 @@ def entry(name: str, given: str, e: Explanation) -> dict[str, Any]:
 
 
 def _checks(card: Mapping[str, Any] | None) -> list[str]:
+    if card is None:
+        return []
     from sightline.evaluation.card import TrustCard
 
-    return [] if card is None else str(TrustCard.from_dict(card)).splitlines()
+    return str(TrustCard.from_dict(card)).splitlines()
 
 
 def _stem(name: str, given: str, e: Explanation, taken: set[str]) -> str:

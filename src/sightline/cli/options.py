@@ -194,7 +194,7 @@ Check = Annotated[
     bool,
     typer.Option(
         "--check",
-        help="Ask of each map whether it can be believed: five checks, about eight more explanations and 10 passes.",
+        help="Ask of each map whether it can be believed: five checks, about eleven more explanations and 10 passes.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]

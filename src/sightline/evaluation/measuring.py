@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -300,7 +300,11 @@ def counted(model: Model) -> Iterator[list[int]]:
     def count(_: Any, given: tuple[Any, ...]) -> None:
         passed[0] += len(given[0])
 
-    with ExitStack() as stack:
-        for module in (model.module, *model._shuffled.values()):
-            stack.callback(module.register_forward_pre_hook(count).remove)
+    for module in (model.module, *model._shuffled.values()):
+        module.register_forward_pre_hook(count)
+    try:
         yield passed
+    finally:
+        for module in (model.module, *model._shuffled.values()):
+            for key in [k for k, hook in module._forward_pre_hooks.items() if hook is count]:
+                del module._forward_pre_hooks[key]

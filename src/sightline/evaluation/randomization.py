@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from sightline.errors import RefusedError, TargetError
+from sightline.errors import RefusedError
 from sightline.evaluation.agreement import spearman, ssim
 from sightline.evaluation.case import Case
 from sightline.evaluation.randomized import randomized, weight_layers
@@ -56,12 +57,12 @@ _SIMILARITIES: dict[Similarity, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _checkpoints(model: Model, order: Order, count: int) -> Iterator[list[str]]:
+def _checkpoints(case: Case, order: Order, count: int) -> Iterator[list[str]]:
     """Yield the layers to shuffle: groups of equal count from the output to the input, alone or with those above."""
-    names = weight_layers(model)
+    names = weight_layers(case.model, case.rec.x)
     count = min(count, len(names))
     ends = [round(len(names) * i / count) for i in range(count + 1)]
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         yield names[0 if order == "cascading" else start : end]
 
 
@@ -90,7 +91,7 @@ def parameter_randomization(
     """
     found = []
     for draw in range(draws):
-        for chosen in _checkpoints(case.model, order, layers):
+        for chosen in _checkpoints(case, order, layers):
             other = randomized(case.model, case.seed + draw, chosen)
             found.append(alike(case.maps, case.explained(model=other), similarity))
     return _mean(found)
@@ -119,7 +120,8 @@ def _entropy(maps: Tensor) -> Tensor:
     spread = torch.where(high > low, high - low, 1)
     places = ((flat - low) / spread * _BINS).long().clamp(max=_BINS - 1)
     counts = torch.zeros(len(flat), _BINS, dtype=torch.float64).scatter_add(1, places, torch.ones_like(flat))
-    return torch.special.entr(counts / flat.shape[1]).sum(1)
+    found: Tensor = torch.special.entr(counts / flat.shape[1]).sum(1)
+    return found
 
 
 @metric(
@@ -148,7 +150,7 @@ def smooth_randomization(
         return torch.stack([case.explained(model=model, x=x) for x in points]).mean(0)
 
     before = averaged(None)
-    chosen = _checkpoints(case.model, order, layers)
+    chosen = _checkpoints(case, order, layers)
     return _mean([alike(before, averaged(randomized(case.model, case.seed, c)), similarity) for c in chosen])
 
 
@@ -172,7 +174,10 @@ def other_classes(rec: Recording) -> tuple[int, ...]:
     classes, scores = rec.goal.classes, class_scores(rec.shared.forward, "logit").detach().clone()
     if classes is None:
         raise RefusedError(f"'{rec.goal.names[0].label}' is no class, so there is no other class to compare with.")
-    if scores.shape[1] < 2:
-        raise TargetError(f"{rec.model.name} has one output and no other class to compare with.")
+    if rec.shared.forward.logits.shape[1] < 2:
+        raise RefusedError(
+            f"{rec.model.name} has one output, whose two sides share one map, so there is no other class to compare "
+            "with."
+        )
     scores.scatter_(1, classes.unsqueeze(1), -torch.inf)
     return tuple(scores.argmax(1).tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -35,9 +36,9 @@ def randomized(model: Model, seed: int = 0, layers: Collection[str] | None = Non
     >>> randomized(honest, seed=1).module is randomized(honest, seed=1).module
     True
     """
-    known = weight_layers(model)
-    chosen = frozenset(known if layers is None else layers)
-    unknown = sorted(chosen - set(known))
+    known = frozenset(_owners(model))
+    chosen = known if layers is None else frozenset(layers)
+    unknown = sorted(chosen - known)
     if unknown:
         raise LayerError(f"{model.name} has no weights to shuffle in layer '{unknown[0]}'.")
     made = replace(model, module=_kept(model, seed, chosen), _copies={}, _shuffled={})
@@ -54,26 +55,30 @@ def _kept(model: Model, seed: int, chosen: frozenset[str]) -> nn.Module:
     return module
 
 
-def weight_layers(model: Model) -> list[str]:
+def weight_layers(model: Model, x: Tensor | None = None) -> list[str]:
     """Name the layers that have weights to shuffle, from the output to the input; "" has those of no layer.
 
-    Raises RefusedError where there are none.
+    ``x`` (N, C, *S) is what the model takes, where it takes one size only. Raises RefusedError where there are none.
     """
-    owners = list(dict.fromkeys(owner for owner, _ in _owned(model.module)))
-    if not owners:
-        raise RefusedError(
-            f"{model.name} shows no weights that could be shuffled, so whether a map depends on them cannot be tried; "
-            "give the model itself (a torch module, or Keras on torch) rather than a function or runtime."
-        )
-    runs = _running_order(model)
+    owners, runs = _owners(model), _running_order(model, x)
     ordered = sorted(range(len(owners)), key=lambda i: (_place(owners[i], runs), i), reverse=True)
     return [owners[i] for i in ordered]
 
 
-def _running_order(model: Model) -> dict[str, int]:
-    """Return when each layer first runs; nothing where layers cannot be traced: then they count as they are listed."""
+def _owners(model: Model) -> list[str]:
+    found = list(dict.fromkeys(owner for owner, _ in _owned(model.module)))
+    if not found:
+        raise RefusedError(
+            f"{model.name} shows no weights that could be shuffled, so whether a map depends on them cannot be tried; "
+            "give the model itself (a torch module, or Keras on torch) rather than a function or runtime."
+        )
+    return found
+
+
+def _running_order(model: Model, x: Tensor | None) -> dict[str, int]:
+    """Return when each layer first runs; of TorchScript, which shows none, nothing: they count as they are listed."""
     try:
-        return {layer.name: i for i, layer in reversed(list(enumerate(model.layers())))}
+        return {layer.name: i for i, layer in reversed(list(enumerate(model.layers(x))))}
     except LayerError:
         return {}
 
@@ -114,7 +119,8 @@ def _is_keras(module: nn.Module) -> bool:
 def _copied(model: Model) -> nn.Module:
     source = model.module if isinstance(model.module, Adapted) else bare(model.module)
     try:
-        with lock_of(model.module), torch.inference_mode(False), torch.no_grad():
+        with lock_of(model.module), torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras copies by saving, and warns of what it does not save
             return copy.deepcopy(source)
     except Exception as error:  # noqa: BLE001  copying runs the model's own code, which may raise anything
         text = " ".join(str(error).split())[:160]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sightline.render.checks import Checks, checks_block
 from sightline.render.overlay import View
 from sightline.render.palette import Style
 from sightline.render.photo import check_same_size, resized_photo, rgb
@@ -40,6 +41,7 @@ def card(
     limits: Limits | None = None,
     units: str | None = None,
     ends: tuple[str, str] | None = None,
+    checks: Checks | None = None,
 ) -> Image.Image:
     """Return the photo beside its explanation, with colour bar, predictions and notes, as one RGB image.
 
@@ -47,8 +49,8 @@ def card(
     is how the map is shown; unless given, a grey map is shown alone and others over the photo. Both are
     resized for reading: the card is about 890 to 1900 pixels wide whatever the photo. What `map_notes` says
     of the map is added to ``notes``. ``explained`` is the label that stands out among ``predictions``.
-    ``units`` and ``ends`` are those of `legend`, the rest is as in `overlay`. Raises ImageError, InputError
-    or ParameterError for what cannot be used.
+    ``units`` and ``ends`` are those of `legend`, ``checks`` stand below, the rest is as in `overlay`. Raises
+    ImageError, InputError or ParameterError for what cannot be used.
 
     >>> photo, heatmap = np.zeros((96, 96, 3), np.uint8), np.eye(96)
     >>> card(photo, heatmap, style="sequential", title="grad_cam").size
@@ -63,7 +65,7 @@ def card(
     room = Room.around(small.width)
     panels = [panel("the photo", small, room), panel(CAPTIONS[way](look), picture, room)]
     below = [predictions_block(list(predictions), explained, room), key_of(way, values, look, room, units, ends)]
-    return sheet(title, subtitle, [panels, below], [*notes, *map_notes(values)], room)
+    return sheet(title, subtitle, [panels, below, *checks_block(checks, room)], [*notes, *map_notes(values)], room)
 
 
 def _shown_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from sightline.render import (
     overlay,
     png_bytes,
 )
+from sightline.render.checks import Check, Checks
 from sightline.render.photo import channels_note, rgb, shown_channels
 from sightline.render.signal import channel_rows, signal_card, signal_cell, signal_plot
 from sightline.render.volume import strongest_slices, volume_card, volume_cell, volume_strip
@@ -25,6 +26,7 @@ from sightline.render.volume import strongest_slices, volume_card, volume_cell, 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sightline.evaluation.card import TrustCard
     from sightline.explanation import Draw, Explanation
 
 __all__ = [
@@ -196,8 +198,13 @@ def _words(e: Explanation) -> dict[str, Any]:
         "notes": _card_notes(e),
         "predictions": [(p["label"], p["probability"]) for p in e.predictions],
         "explained": label,
+        "checks": None if e.check is None else _checks(e.check),
         "ends": (f"against “{label}”", f"for “{label}”") if e.style == "diverging" else None,
     }
+
+
+def _checks(found: TrustCard) -> Checks:
+    return Checks(found.headline, [Check(a.verdict, a.mark, a.question, a.words) for a in found.answers])
 
 
 def _card_notes(e: Explanation) -> list[str]:
@@ -225,5 +232,5 @@ def explanation_as_html(e: Explanation) -> str:
         [(p["label"], p["probability"]) for p in e.predictions],
         title=title_of(e),
         subtitle=_subtitle(e),
-        notes=e.notes,
+        notes=(*(str(e.check).splitlines() if e.check is not None else ()), *e.notes),
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sightline.errors import InputError
+from sightline.render.checks import Checks, checks_block
 from sightline.render.layout import Block, framed, padded, stack
 from sightline.render.overlay import heatmap_image
 from sightline.render.palette import INK, MUTED, Style, colour_table, colourise
@@ -48,6 +49,7 @@ def signal_card(
     colormap: str | None = None,
     percentile: float = 100.0,
     ends: tuple[str, str] | None = None,
+    checks: Checks | None = None,
 ) -> Image.Image:
     """Return a signal (C, L) as lines coloured by its attribution, with that below, predictions and notes.
 
@@ -65,7 +67,7 @@ def signal_card(
     plot = _plot(signal, values, look, room.both, "both")
     below = [predictions_block(list(predictions), explained, room), key_of("heatmap", values, look, room, None, ends)]
     said = [*notes, *_channel_notes(signal, values), *map_notes(values)]
-    return sheet(title, subtitle, [[plot], below], said, room)
+    return sheet(title, subtitle, [[plot], below, *checks_block(checks, room)], said, room)
 
 
 def signal_plot(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.errors import InputError
+from sightline.render.checks import Checks, checks_block
 from sightline.render.layout import Block, beside, framed, padded, stack
 from sightline.render.overlay import View
 from sightline.render.palette import MUTED, Style
@@ -43,6 +44,7 @@ def volume_card(
     colormap: str | None = None,
     percentile: float = 100.0,
     ends: tuple[str, str] | None = None,
+    checks: Checks | None = None,
 ) -> Image.Image:
     """Return up to eight slices of a volume (C, D, H, W) with its signed map (D, H, W), predictions and notes.
 
@@ -59,7 +61,8 @@ def volume_card(
     look = look_of(way, values, style, colormap, percentile, None, heatmap_opacity)
     below = [predictions_block(list(predictions), explained, room), key_of(way, values, look, room, None, ends)]
     said = [*notes, *_volume_notes(volume), *map_notes(values.reshape(len(values), -1))]
-    return sheet(title, subtitle, [[_strip(volume, values, way, look, room)], below], said, room)
+    rows = [[_strip(volume, values, way, look, room)], below, *checks_block(checks, room)]
+    return sheet(title, subtitle, rows, said, room)
 
 
 def volume_strip(
