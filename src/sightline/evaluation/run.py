@@ -19,6 +19,7 @@ from sightline.evaluation.results import CurveRow, Evaluation, Row, controls_of
 from sightline.evaluation.store import Store
 from sightline.evaluation.truth.mosaic import Measured as Tiled
 from sightline.evaluation.truth.mosaic import Trial
+from sightline.evaluation.truth.scenes import COUNT, SOURCE, findings, scene_set
 from sightline.explanation import Explanation
 from sightline.methods import METHODS
 from sightline.models.load import load
@@ -122,7 +123,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure methods, and four controls beside them, by metrics over images.
 
-    ``images`` are what `explain` takes. ``truth`` gives for a sample the mask (H, W) of its object, or None.
+    ``images`` are what `explain` takes, or "demo/scenes": 60 scenes, or ``limit``, whose objects are known and of which
+    half carry a watermark; the findings say whether the model decides by it. ``truth`` gives for a sample the mask (H, W) of its object, or None.
     ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends the run after the last batch
     that fits. ``out`` is a directory: an interrupted run goes on there. ``parameters`` are those of methods, as in
     `explain`, and of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost, measured on the first
@@ -136,6 +138,9 @@ def evaluate(
     3
     """
     loaded = model if isinstance(model, Model) else load(model)
+    drawn = scene_set(limit or COUNT, seed) if isinstance(images, str) and images == SOURCE else None
+    if drawn is not None:
+        images, truth = drawn.images, truth or drawn.objects
     task = _task(loaded, method, metric, target, truth, layer, seed, parameters or {})
     chosen = _drawn(images, limit, seed)
     settings = _settings(task, seed, len(chosen))
@@ -145,7 +150,8 @@ def evaluate(
     started = time.perf_counter()
     cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
     _work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
-    return _finished(run, settings, cost, time.perf_counter() - started, failures, len(chosen))
+    found = _finished(run, settings, cost, time.perf_counter() - started, failures, len(chosen))
+    return found if drawn is None else replace(found, findings=findings(loaded, drawn))
 
 
 def _task(
