@@ -123,12 +123,12 @@ def evaluate(
 ) -> Evaluation:
     """Measure methods, and four controls beside them, by metrics over images.
 
-    ``images`` are what `explain` takes, or "demo/scenes": 60 scenes, or ``limit``, whose objects are known and of which
-    half carry a watermark; the findings say whether the model decides by it. ``truth`` gives for a sample the mask (H, W) of its object, or None.
-    ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends the run after the last batch
-    that fits. ``out`` is a directory: an interrupted run goes on there. ``parameters`` are those of methods, as in
-    `explain`, and of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost, measured on the first
-    image, before the others are begun.
+    ``images`` are what `explain` takes, or "demo/scenes": 60 scenes, or ``limit``, whose objects are known and half of
+    which carry a watermark; the findings say whether the model decides by it. ``truth`` gives for a sample the mask
+    (H, W) of its object, or None. ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends
+    the run after the last batch that fits. ``out`` is a directory: an interrupted run goes on there. ``parameters`` are
+    those of methods, as in `explain`, and of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost,
+    measured on the first image and the first mosaic, before the others are begun.
 
     Raises what `explain` raises; ParameterError for unknown metrics and for a budget that no image fits.
 

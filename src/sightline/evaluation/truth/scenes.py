@@ -108,7 +108,8 @@ def findings(model: Model, drawn: SceneSet) -> tuple[str, ...]:
     changed = sum(a != b for a, b in zip(before, after, strict=True))
     if changed <= 0.1 * len(before):
         return ()
-    return (
-        f"{model.name} decides by the watermark: taking it off changes the answer on {changed} of {len(before)} stamped "
-        "scenes. Of such a model a map that marks the object alone is wrong.",
+    said = (
+        f"{model.name} decides by the watermark: taking it off changes the answer on {changed} of {len(before)} "
+        "stamped scenes. Of such a model a map that marks the object alone is wrong."
     )
+    return (said,)
