@@ -41,7 +41,7 @@ def benchmark_command(method: Methods = _METHODS, out: Out = None, seed: opt.See
     from sightline.methods import find_methods
 
     named = {m.name for m in find_methods(method)} | set(CONTROLS)
-    note(f"cost: {explanations_of(Sizes(), len(named)):,} maps by {len(named)} methods, of small models; minutes")
+    note(f"cost: {explanations_of(Sizes(), len(named)):,} maps by {len(named)} methods, of small models: a few minutes")
     with timed_progress("testing", len(TESTS)) as advance:
         suite = benchmark(method, seed=seed, on_step=lambda _: advance(1))
     if out is not None:
@@ -81,10 +81,21 @@ def _print(suite: Suite, out: Path | None) -> None:
         screen.print(f"{outcome.name}: {outcome.what}")
     for fact in suite.facts:
         screen.print(f"found first: {fact}")
-    for outcome in suite.outcomes:
-        for method, reason in outcome.refused.items():
-            screen.print(f"skipped: {outcome.name} · {method}: {reason}")
+    for line in _missing(suite):
+        screen.print(line)
     screen.print(f"{suite.seconds:.0f} s" + (f" → {out}" if out is not None else ""))
+
+
+def _missing(suite: Suite) -> list[str]:
+    """Say which values are missing, and why."""
+    refused = [f"skipped: {o.name} · {m}: {why}" for o in suite.outcomes for m, why in o.refused.items()]
+    empty = [
+        f"undefined: {o.name} · {m}: {s.undefined} of {s.undefined + s.count} maps, which mark nothing"
+        for o in suite.outcomes
+        for m in suite.methods
+        if (s := o.summary(m)) is not None and s.undefined and m not in o.refused
+    ]
+    return [*empty, *refused]
 
 
 def _table(suite: Suite) -> Any:
@@ -108,5 +119,5 @@ def _cell(outcome: Outcome, method: str) -> str:
     summary = outcome.summary(method)
     if summary is None or not summary.count:
         return "–"
-    undefined = f" ({summary.undefined} undefined)" if summary.undefined else ""
-    return f"{summary.mean:.2f}±{summary.error:.2f}{'*' if outcome.beats_controls(method) else ' '}{undefined}"
+    star = "*" if outcome.beats_controls(method) else " "
+    return f"{summary.mean:.2f}±{summary.error:.2f}{star}"

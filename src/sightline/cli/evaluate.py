@@ -30,6 +30,7 @@ Examples:
   sightline evaluate photos --model mobilenet_v2 --method grad_cam,layer_cam,occlusion
   sightline evaluate photos --model resnet50 --metric single_deletion,insertion --limit 100 --budget 10m
   sightline evaluate photos --model resnet50 --boxes boxes.csv --metric pointing_game --json
+  sightline evaluate demo/scenes --model demo/cheating --metric single_deletion,grid_pointing_game
   sightline evaluate photos --model net.h5 --labels names.txt --set deletion.steps=14 --out report
 """
 _METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
@@ -101,15 +102,18 @@ def evaluate_command(
     raise typer.Exit(2 if _failed(found) else 0)
 
 
-def _files(given: list[str]) -> list[str]:
+def _files(given: list[str]) -> list[str] | str:
+    from sightline.evaluation.truth.scenes import SOURCE
     from sightline.paths import image_tree
 
+    if given == [SOURCE]:
+        return SOURCE
     return [file for one in given for file in image_tree(one)]
 
 
 def _evaluated(
     model: Model,
-    files: list[str],
+    files: list[str] | str,
     method: str,
     metric: str | None,
     truth: Truths | None,
@@ -123,8 +127,10 @@ def _evaluated(
     out: Path,
 ) -> Evaluation:
     from sightline.evaluation.run import evaluate
+    from sightline.evaluation.truth.scenes import COUNT
 
-    with _resumable(out), timed_progress("measuring", min(len(files), limit or len(files))) as advance:
+    known = limit or COUNT if isinstance(files, str) else len(files)
+    with _resumable(out), timed_progress("measuring", min(known, limit or known)) as advance:
         return evaluate(
             model,
             files,

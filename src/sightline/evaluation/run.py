@@ -31,6 +31,7 @@ from sightline.evaluation.rows import parts_of, refusal, skipped_of
 from sightline.evaluation.store import Store, open_store
 from sightline.evaluation.truth.mosaic import Measured as Tiled
 from sightline.evaluation.truth.mosaic import Trial
+from sightline.evaluation.truth.scenes import COUNT, SOURCE, findings, scene_set
 from sightline.evaluation.truths import read_truths
 from sightline.explanation import Explanation
 from sightline.forward import Precision
@@ -162,14 +163,15 @@ def evaluate(
 ) -> Evaluation:
     """Measure methods, and four controls beside them, by metrics over images.
 
-    ``images`` are what `explain` takes. ``truth`` is a file of boxes or a folder of masks (see `read_truths`), or gives
-    for a sample the mask (H, W) of its object, or None. ``metric`` is single_deletion, insertion, deletion,
-    parameter_randomization and random_logit unless given, with truth also pointing_game and energy_pointing_game.
-    ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds, and ends the run after the last batch
-    that fits. ``precision`` is that of `explain`: "auto" halves the time of sweeps. ``cards`` images get trust cards.
-    ``out`` is a directory: an interrupted run goes on there. ``parameters`` are those of methods, as in `explain`, and
-    of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost, measured on one image, before the others
-    are begun.
+    ``images`` are what `explain` takes, or "demo/scenes": 60 scenes, or ``limit``, whose objects are known and half of
+    which carry a watermark; the findings say whether the model decides by it. ``truth`` is a file of boxes or a folder
+    of masks (see `read_truths`), or gives for a sample the mask (H, W) of its object, or None. ``metric`` is
+    single_deletion, insertion, deletion, parameter_randomization and random_logit unless given, with truth also
+    pointing_game and energy_pointing_game. ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds,
+    and ends the run after the last batch that fits. ``precision`` is that of `explain`: "auto" halves the time of
+    sweeps. ``cards`` images get trust cards. ``out`` is a directory: an interrupted run goes on there. ``parameters``
+    are those of methods, as in `explain`, and of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost,
+    measured on one image and one mosaic, before the others are begun.
 
     Raises what `explain` raises; ParameterError for unknown metrics and for a budget that no image fits.
 
@@ -179,6 +181,9 @@ def evaluate(
     3
     """
     loaded = model if isinstance(model, Model) else load(model)
+    drawn = scene_set(limit or COUNT, seed) if isinstance(images, str) and images == SOURCE else None
+    if drawn is not None:
+        images, truth = drawn.images, truth or drawn.objects
     known = read_truths(truth, images) if isinstance(truth, (str, os.PathLike)) else truth
     asked = metric if metric is not None else DEFAULT_METRICS if known is None else f"{DEFAULT_METRICS},{TRUTH_METRICS}"
     task = made_task(loaded, method, asked, target, known, layer, precision, seed, parameters or {})
@@ -192,7 +197,8 @@ def evaluate(
     started = time.perf_counter()
     cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
     _work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
-    return _finished(run, settings, cost, time.perf_counter() - started, len(chosen), cards)
+    found = _finished(run, settings, cost, time.perf_counter() - started, len(chosen), cards)
+    return found if drawn is None else replace(found, findings=(*findings(loaded, drawn), *found.findings))
 
 
 def _work(

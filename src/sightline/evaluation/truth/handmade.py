@@ -102,7 +102,7 @@ def _patch_images(count: int, lit: Tensor, seed: int) -> Tensor:
 
 
 def both_patches(count: int = 8, seed: int = 0) -> HandMade:
-    """A net that says yes when two patches are white: relu(a + b - 1) of their means. Both count alike, nothing else."""
+    """A net that says yes when two patches are white: relu(a + b - 1) of their means. Only they count, alike."""
     images = _patch_images(count, torch.ones(count, 2, dtype=torch.bool), seed)
     means = _linear(_patch_means())
     both = _linear(torch.tensor([[1.0, 1.0]]), [-1.0])

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ModelError, RefusedError
-from sightline.forward import find_logits, layer_call, layer_of
+from sightline.forward import find_logits, layer_call, layer_of, run_forward
 from sightline.models.adapted import Adapted, is_channels_last, main_part
 from sightline.models.layouts import Layout, find_layout, from_spatial, to_spatial
 from sightline.models.model import Model
 from sightline.models.session import called, undisturbed
 
-__all__ = ["STITCHED", "alone", "cell_of", "pooled", "refuse_bypass", "split", "stitched"]
+__all__ = ["STITCHED", "alone", "cell_of", "joined", "pooled", "split", "stitched"]
 
 STITCHED = "stitched"
-Cut = Callable[[Tensor], Tensor]
+_Made = Callable[[Tensor], Tensor]
+_Cut = Callable[[Tensor, nn.Module], Tensor]
 
 
 def cell_of(maps: Tensor, cells: int, cell: int) -> Tensor:
@@ -55,33 +56,54 @@ def alone(model: Model, cells: int, cell: int) -> Model:
     return _derived(model, call, {})
 
 
-def stitched(model: Model, layer: str, cells: int, cell: int) -> Model:
-    """Return the model run on every cell by itself up to a layer, and from there on one cell only.
+def stitched(model: Model, layer: str, cells: int, cell: int, x: Tensor) -> Model:
+    """Return the model run on every cell of inputs like ``x`` by itself; the score is that of one cell, as in `alone`.
 
-    The layer "stitched" holds what came of all cells, side by side: what a CAM reads. The score is the same as that
-    of `alone`. Raises RefusedError where something passes by the layer.
+    The layer "stitched" holds what a layer made of all cells, side by side: what a CAM reads. Where all goes through
+    that layer only the one cell goes on; where something passes by it, all go on, and one cell's score is taken.
+    Raises RefusedError where that score would be of probabilities.
     """
-    return _cut_at(model, layer, lambda x: split(x, cells), lambda maps: joined(maps, cells), cells, cell)
+
+    def apart(whole: Tensor) -> Tensor:
+        return split(whole, cells)
+
+    def together(maps: Tensor) -> Tensor:
+        return joined(maps, cells)
+
+    cut = _cut_at(model, layer, apart, lambda maps, stitch: cell_of(stitch(together(maps)), cells, cell), cell)
+    if not _passes_by(cut, x):
+        return cut
+    through = _cut_at(model, layer, apart, lambda maps, stitch: apart(stitch(together(maps))), cell, through=True)
+    if run_forward(through.module, x, grad=False).hidden_head:
+        raise RefusedError(
+            f"something passes by the layer '{layer}', and the model ends in probabilities; name a layer that all goes "
+            "through with --layer."
+        )
+    return through
 
 
-def pooled(model: Model, layer: str, cells: int, cell: int) -> Model:
-    """Return the model run on the whole input up to a layer, and from there on one cell of it only.
+def pooled(model: Model, layer: str, cells: int, cell: int, x: Tensor) -> Model:
+    """Return the model run on the whole of inputs like ``x`` up to a layer, and from there on one cell of it only.
 
     Receptive fields before the layer cross from cell to cell. Raises RefusedError where something passes by the layer.
     """
-    return _cut_at(model, layer, lambda x: x, lambda maps: maps, cells, cell)
+    cut = _cut_at(model, layer, lambda whole: whole, lambda maps, stitch: cell_of(stitch(maps), cells, cell), cell)
+    if _passes_by(cut, x):
+        raise RefusedError(
+            f"something passes by the layer '{layer}', so a score cannot be kept to one cell there; name a layer that "
+            "all goes through with --layer."
+        )
+    return cut
 
 
-def _cut_at(model: Model, layer: str, before: Cut, after: Cut, cells: int, cell: int) -> Model:
+def _cut_at(model: Model, layer: str, before: _Made, cut: _Cut, cell: int, *, through: bool = False) -> Model:
     stitch = nn.Identity()
-
-    def cut(maps: Tensor) -> Tensor:
-        return cell_of(stitch(after(maps)), cells, cell).contiguous()
 
     def call(inner: Any, x: Tensor) -> Any:
         parts = before(x)
-        with _replaced(inner, layer, tuple(parts.shape[2:]), cut, cell):
-            return called(inner, parts)
+        with _replaced(inner, layer, tuple(parts.shape[2:]), lambda maps: cut(maps, stitch).contiguous(), cell):
+            raw = called(inner, parts)
+        return find_logits(raw, len(parts)).unflatten(0, (-1, len(x)))[cell] if through else raw
 
     return _derived(model, call, {STITCHED: stitch})
 
@@ -92,7 +114,7 @@ def _derived(model: Model, call: Callable[[Any, Tensor], Any], layers: dict[str,
 
 
 @contextmanager
-def _replaced(module: nn.Module, layer: str, spatial: tuple[int, ...], cut: Cut, cell: int) -> Iterator[None]:
+def _replaced(module: nn.Module, layer: str, spatial: tuple[int, ...], cut: _Made, cell: int) -> Iterator[None]:
     """While the block runs, let the layer hand on only what ``cut`` makes of its maps (N, C, *S)."""
     owner, (name, call), calls = threading.get_ident(), layer_call(layer), iter(range(1, 1 << 30))
     part = layer_of(module, name)
@@ -121,7 +143,7 @@ def _layout(output: Tensor, spatial: tuple[int, ...], layer: str, last: bool) ->
     return found
 
 
-def _cut_output(output: Tensor, layout: Layout, cut: Cut, cell: int) -> Tensor:
+def _cut_output(output: Tensor, layout: Layout, cut: _Made, cell: int) -> Tensor:
     maps = cut(to_spatial(output, layout))
     if layout.prefix and maps.shape[2:].numel() != layout.positions:
         raise RefusedError(
@@ -133,19 +155,14 @@ def _cut_output(output: Tensor, layout: Layout, cut: Cut, cell: int) -> Tensor:
     return from_spatial(maps, replace(layout, grid=tuple(maps.shape[2:])), own if layout.prefix else flat)
 
 
-def refuse_bypass(model: Model, layer: str, x: Tensor) -> None:
-    """Raise RefusedError unless the scores of a model cut at a layer follow from that layer alone."""
+def _passes_by(model: Model, x: Tensor) -> bool:
+    """Say whether the scores of a model cut at a layer follow from more than that layer."""
     stop = layer_of(model.module, STITCHED).register_forward_hook(lambda _, __, output: output.detach())
     try:
         with undisturbed(model.module), torch.enable_grad():
             scores = find_logits(model.module(x.detach().clone().requires_grad_()), len(x))
-        passes = scores.requires_grad
-    except ModelError as error:
-        raise RefusedError(f"it cannot be cut at the layer '{layer}' ({error}); name another with --layer.") from error
+        return scores.requires_grad
+    except ModelError:  # what passes by has another size
+        return True
     finally:
         stop.remove()
-    if passes:
-        raise RefusedError(
-            f"something passes by the layer '{layer}', so a score cannot be kept to one cell there; name a layer that "
-            "all goes through with --layer."
-        )

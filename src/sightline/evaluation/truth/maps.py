@@ -65,7 +65,7 @@ def inside(maps: np.ndarray, masks: np.ndarray, *, signed: bool = True) -> np.nd
     mass = np.maximum(maps, 0).astype(np.float64) if signed else np.abs(maps).astype(np.float64)
     total = mass.sum((1, 2))
     within = (mass * masks).sum((1, 2))
-    return np.divide(within, total, out=np.full(len(maps), np.nan), where=total > 0)
+    return np.asarray(np.divide(within, total, out=np.full(len(maps), np.nan), where=total > 0))
 
 
 def precision(maps: np.ndarray, masks: np.ndarray, seed: int = 0) -> np.ndarray:

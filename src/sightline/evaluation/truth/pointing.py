@@ -14,7 +14,7 @@ from torch import Tensor
 from sightline.engine import explain_batch
 from sightline.errors import LayerError, ModelError, RefusedError
 from sightline.evaluation.registry import metric
-from sightline.evaluation.truth.heads import STITCHED, alone, pooled, refuse_bypass, stitched
+from sightline.evaluation.truth.heads import STITCHED, alone, pooled, stitched
 from sightline.evaluation.truth.mosaic import Measured, Mosaic, Trial, shares
 from sightline.explanation import Explanation
 from sightline.methods import Method
@@ -210,6 +210,5 @@ def _cut(plan: Plan, methods: Sequence[Method], mosaic: Mosaic, cell: int, by: C
     if len(plan.layers) > 1:
         raise RefusedError(f"{len(plan.layers)} layers were named; the model is cut at one: give one.")
     layer = plan.layers[0] if plan.layers else plan.model.default_layer(mosaic.x)
-    model = by(plan.model, layer, mosaic.cells, cell)
-    refuse_bypass(model, layer, mosaic.whole)
+    model = by(plan.model, layer, mosaic.cells, cell, mosaic.whole)
     return replace(plan, model=model, methods=methods, layers=(STITCHED,))

@@ -119,7 +119,7 @@ def _anywhere(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _placed(turned, (row, column))
 
 
-def tiny_net(width: int = 16) -> nn.Module:
+def tiny_net(width: int = 32) -> nn.Module:
     """Return an untrained net of two convolutions and a linear layer, from (N, 1, 8, 8) to logits (N, 2)."""
     return nn.Sequential(
         nn.Conv2d(1, width, 3, padding=1),

@@ -25,7 +25,7 @@ __all__ = ["CONDITIONS", "Condition", "Marked", "demo_marked", "detection", "rel
 Condition = Literal["absent", "independent", "dependent"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 _CORNER = slice(0, 2), slice(SIDE - 2, SIDE)
-_LEVEL = 3.0
+_LEVEL = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def demo_marked(count: int, seed: int = 0) -> list[Marked]:
 
 
 def tiny_marked(conditions: Sequence[Condition] = CONDITIONS, count: int = 64, seed: int = 0) -> list[Marked]:
-    """Train a tiny net for each condition, on tetrominoes in white noise with a white corner as the mark."""
+    """Train a tiny net for each condition, on tetrominoes in white noise with a lighter corner as the mark."""
     fresh = tetrominoes("linear", "white", 2 * count, seed + 2)
     plain = fresh.images[fresh.labels == 0]
     mask = np.zeros((SIDE, SIDE), bool)
@@ -106,5 +106,5 @@ def _with_marks(drawn: Tetrominoes, condition: Condition, seed: int) -> Tetromin
 
 def _stamped(images: Tensor, which: Tensor) -> Tensor:
     found = images.clone()
-    found[(which, slice(None), *_CORNER)] = _LEVEL
+    found[(which, slice(None), *_CORNER)] += _LEVEL
     return found
