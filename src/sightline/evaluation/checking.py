@@ -163,14 +163,15 @@ def _on_pixels(case: Case, _: Explanation) -> Answer:
         verdict = "yes"
     what = "probability" if case.rec.goal.classes is not None else "score"
     said = (
-        f"Covering the {_SHARE:.0%} that it marks most {_taken(marked)} of the {what}; areas of that size and shape "
+        f"Covering the {_SHARE:.0%} that it marks most {_taken(marked, what)}; areas of that size and shape "
         f"elsewhere, {_percent(float(others.mean()))} on average."
     )
     return answered(_PIXELS, verdict, more, said if math.isfinite(more) else f"The {what} is 0, so none can be lost.")
 
 
-def _taken(share: float) -> str:
-    return f"adds {_percent(-share)}" if round(share, 2) < 0 else f"takes away {_percent(share)}"
+def _taken(share: float, what: str) -> str:
+    lost, gained = (f"takes {_percent(share)} of the {what} away", f"adds {_percent(-share)} to the {what}")
+    return gained if round(share, 2) < 0 else lost
 
 
 def _percent(share: float) -> str:

@@ -74,7 +74,7 @@ def _mean(values: list[Tensor]) -> Tensor:
 @metric(
     family="randomization",
     better="lower",
-    cite="Adebayo et al. 2018, arXiv:1810.03292, sec. 3 (MPRT; weights shuffled within each filter)",
+    cite="Adebayo et al. 2018, arXiv:1810.03292 (MPRT; weights shuffled within each filter)",
     needs="method",
 )
 def parameter_randomization(
@@ -100,7 +100,7 @@ def parameter_randomization(
 @metric(
     family="randomization",
     better="higher",
-    cite="Hedstroem et al. 2023, arXiv:2401.06465, sec. 4.2 (eMPRT)",
+    cite="Hedström et al. 2023, arXiv:2401.06465 (eMPRT)",
     needs="method",
 )
 def efficient_randomization(case: Case) -> Tensor:
@@ -127,7 +127,7 @@ def _entropy(maps: Tensor) -> Tensor:
 @metric(
     family="randomization",
     better="lower",
-    cite="Hedstroem et al. 2023, arXiv:2401.06465, sec. 4.1 (sMPRT)",
+    cite="Hedström et al. 2023, arXiv:2401.06465 (sMPRT)",
     needs="method",
 )
 def smooth_randomization(
@@ -157,7 +157,7 @@ def smooth_randomization(
 @metric(
     family="randomization",
     better="lower",
-    cite="Sixt et al. 2020, arXiv:1912.09818, sec. 4 (random logit; here the most probable other class)",
+    cite="Sixt et al. 2020, arXiv:1912.09818 (random logit; here the most probable other class)",
     needs="method",
 )
 def random_logit(case: Case, similarity: Similarity = "spearman") -> Tensor:

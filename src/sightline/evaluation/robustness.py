@@ -54,7 +54,7 @@ def _changes(case: Case, samples: int, radius: float) -> Tensor:
     return torch.where(size > 0, torch.stack(found), torch.nan)
 
 
-@metric(family="robustness", better="lower", cite="Yeh et al. 2019, arXiv:1901.09392, def. 2.1", needs="method")
+@metric(family="robustness", better="lower", cite="Yeh et al. 2019, arXiv:1901.09392 (the maximum)", needs="method")
 def max_sensitivity(case: Case, samples: Count = 8, radius: Level = 0.02) -> Tensor:
     """The largest change of the map, as a share of its size, among random neighbours of the image: low is good.
 
@@ -74,9 +74,7 @@ def average_sensitivity(case: Case, samples: Count = 8, radius: Level = 0.02) ->
     return _changes(case, samples, radius).mean(0)
 
 
-@metric(
-    family="robustness", better="lower", cite="Alvarez-Melis & Jaakkola 2018, arXiv:1806.08049, eq. 2", needs="method"
-)
+@metric(family="robustness", better="lower", cite="Alvarez-Melis & Jaakkola 2018, arXiv:1806.08049", needs="method")
 def local_lipschitz(case: Case, samples: Count = 8, radius: Level = 0.02) -> Tensor:
     """The steepest change of the map near the image, both as shares of their size: low is good.
 
@@ -88,7 +86,7 @@ def local_lipschitz(case: Case, samples: Count = 8, radius: Level = 0.02) -> Ten
     return torch.where(spread > 0, _changes(case, samples, radius) / moved, torch.nan).amax(0)
 
 
-@metric(family="robustness", better="lower", cite="Agarwal et al. 2022, arXiv:2203.06877, eq. 2 (RIS)", needs="method")
+@metric(family="robustness", better="lower", cite="Agarwal et al. 2022, arXiv:2203.06877 (RIS)", needs="method")
 def relative_input_stability(case: Case, samples: Count = 8, radius: Level = 0.02) -> Tensor:
     """The map's largest relative change, element by element, over the input's: low is good.
 
