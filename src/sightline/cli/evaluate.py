@@ -33,7 +33,7 @@ Examples:
   sightline evaluate demo/scenes --model demo/cheating --metric single_deletion,grid_pointing_game
   sightline evaluate photos --model net.h5 --labels names.txt --set deletion.steps=14 --out report
 """
-_METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
+_METHODS = "grad_cam,layer_cam,gradient,input_x_gradient,guided_backprop"
 _METRICS = (
     "single_deletion,insertion,deletion,parameter_randomization,random_logit; with --boxes also "
     "pointing_game,energy_pointing_game"

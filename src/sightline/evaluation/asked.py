@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 CONTROLS = ("random", "edges", "centre", "constant")
-DEFAULT_METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
+DEFAULT_METHODS = "grad_cam,layer_cam,gradient,input_x_gradient,guided_backprop"
 DEFAULT_METRICS = "single_deletion,insertion,deletion,parameter_randomization,random_logit"
 TRUTH_METRICS = "pointing_game,energy_pointing_game"
 
