@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests import nets
 from torch import Tensor, nn
 
+import nets
 from sightline.demo.scenes import scenes
 from sightline.errors import ParameterError, RefusedError
 from sightline.evaluation.measure import measure

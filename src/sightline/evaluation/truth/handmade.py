@@ -70,7 +70,7 @@ def red_pixels(count: int = 8, seed: int = 0) -> HandMade:
     """
     drawn = torch.Generator().manual_seed(seed)
     images = torch.rand(count, 3, SIDE, SIDE, generator=drawn) * 0.6
-    images[:, 1] = 1 - images[:, 1]  # nothing else is more red than green
+    images[:, 1] = 1 - images[:, 1] * 2 / 3  # nothing else is more red than green
     red = torch.rand(count, SIDE, SIDE, generator=drawn) < 0.1
     red[:, 0, 0] = True
     colour = torch.tensor([0.9, 0.1, 0.1]).reshape(1, 3, 1, 1)

@@ -149,7 +149,7 @@ def _tetrominoes(background: Background) -> Callable[[_Context], Outcome]:
         what = f"precision of the strongest pixels on tetrominoes, {background} background"
         found = Outcome(f"tetrominoes, {background}", what, 0.0)
         areas = [_tetromino_test(found, context, scenario, background) for scenario in SCENARIOS]
-        found.chance = float(np.nanmean(areas))
+        found.chance = float(np.mean(areas))
         return found
 
     return test
@@ -166,17 +166,18 @@ def _tetromino_test(found: Outcome, context: _Context, scenario: Scenario, backg
     found.facts.append(f"{scenario}, {background}: the net is right on {net.accuracy:.0%} of pictures it has not seen")
     if net.accuracy < _LEARNED:
         found.facts.append(f"{scenario}, {background}: left out, for what the net has not learned cannot be shown")
-        return float("nan")
+        return float(shown.truth.float().mean())
     masks, labels = shown.truth[:count].numpy(), shown.labels[:count].tolist()
     made = context.maps(net.model, shown.images[:count], labels)
     found.take(made, lambda maps: precision(maps, masks, context.seed), count)
-    return float(masks.mean())
+    return float(shown.truth.float().mean())
 
 
 def _watermark(context: _Context) -> Outcome:
     found = Outcome("watermark", "how surely a net that uses the watermark is told from one that does not", 0.5)
     _detected(found, context, {m.condition: m for m in demo_marked(context.sizes.stamped, context.seed)}, "the demo's")
-    tiny = tiny_marked(count=max(2, context.sizes.stamped), seed=context.seed)
+    sizes = context.sizes
+    tiny = tiny_marked(count=max(2, sizes.stamped), seed=context.seed, taught=sizes.taught)
     _detected(found, context, {m.condition: m for m in tiny}, "the tiny")
     return found
 

@@ -81,20 +81,24 @@ def demo_marked(count: int, seed: int = 0) -> list[Marked]:
     ]
 
 
-def tiny_marked(conditions: Sequence[Condition] = CONDITIONS, count: int = 64, seed: int = 0) -> list[Marked]:
-    """Train a tiny net for each condition, on tetrominoes in white noise with a lighter corner as the mark."""
+def tiny_marked(
+    conditions: Sequence[Condition] = CONDITIONS, count: int = 64, seed: int = 0, taught: int = 2000
+) -> list[Marked]:
+    """Train a tiny net for each condition, on ``taught`` tetrominoes in white noise; the mark is a lighter corner."""
     fresh = tetrominoes("linear", "white", 2 * count, seed + 2)
     plain = fresh.images[fresh.labels == 0]
     mask = np.zeros((SIDE, SIDE), bool)
     mask[_CORNER] = True
     return [
-        Marked(condition, _taught(condition, seed), plain, _stamped(plain, torch.ones(len(plain)).bool()), mask, 1)
+        Marked(
+            condition, _taught(condition, seed, taught), plain, _stamped(plain, torch.ones(len(plain)).bool()), mask, 1
+        )
         for condition in conditions
     ]
 
 
-def _taught(condition: Condition, seed: int) -> Model:
-    drawn, unseen = (tetrominoes("linear", "white", n, seed + i) for i, n in enumerate((2000, 500)))
+def _taught(condition: Condition, seed: int, count: int) -> Model:
+    drawn, unseen = (tetrominoes("linear", "white", n, seed + i) for i, n in enumerate((count, 500)))
     return trained(_with_marks(drawn, condition, seed), unseen, f"tetrominoes, mark {condition}", seed).model
 
 
