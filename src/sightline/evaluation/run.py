@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sightline.errors import InputError, ParameterError, SightlineError
+from sightline.errors import InputError, ParameterError
+from sightline.evaluation.cost import Cost
 from sightline.evaluation.measuring import Measured, Task, Truth, counted, measure_batch
-from sightline.evaluation.registry import METRICS, Metric, find_metrics, metric_parameters
+from sightline.evaluation.over_mosaics import MOSAIC, refusal, work_mosaics
+from sightline.evaluation.registry import METRICS, find_metrics, metric_parameters
 from sightline.evaluation.results import CurveRow, Evaluation, Row, controls_of
 from sightline.evaluation.store import Store
-from sightline.evaluation.truth.mosaic import Measured as Tiled
-from sightline.evaluation.truth.mosaic import Trial
 from sightline.evaluation.truth.scenes import COUNT, SOURCE, findings, scene_set
 from sightline.explanation import Explanation
 from sightline.methods import METHODS
@@ -34,31 +34,6 @@ CONTROLS = ("random", "edges", "centre", "constant")
 DEFAULT_METHODS = "grad_cam,layer_cam,gradient,integrated_gradients,guided_backprop"
 DEFAULT_METRICS = "single_deletion,insertion,deletion"
 _SHOWN = 6
-_MOSAIC = "mosaic:"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What an evaluation is going to take: measured on its first image, for ``images`` of them, or of mosaics."""
-
-    images: int
-    forwards_each: int
-    seconds_each: float
-    what: str = "image"
-
-    @property
-    def seconds(self) -> float:
-        """The estimated time for all images."""
-        return self.images * self.seconds_each
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON values."""
-        return {
-            "images": self.images,
-            "forward_passes_each": self.forwards_each,
-            "seconds_each": round(self.seconds_each, 3),
-            "estimated_seconds": round(self.seconds, 1),
-        }
 
 
 @dataclass(eq=False)
@@ -84,16 +59,6 @@ class _Run:
         self.seconds = {m: spent.get(m, 0.0) + s for m, s in found.seconds.items()}
         self._show(found)
         self.step(len(batch))
-
-    def keep(self, metric: Metric, found: Tiled) -> None:
-        """Keep what came of a mosaic."""
-        rows = [
-            Row(place, "", label, method, metric.versioned, float(value))
-            for method, values in found.values.items()
-            for (place, label), value in zip(found.places, values, strict=True)
-        ]
-        refused = [_refusal(method, metric.name, why) for method, why in found.refused.items()]
-        self.store.add([f"{_MOSAIC}{metric.name}:{found.mosaic.number}"], rows, [], refused)
 
     def _show(self, found: Measured) -> None:
         for row in range(len(found.batch)):
@@ -149,7 +114,7 @@ def evaluate(
     run = _Run(task, store, _collecting(failures, on_failure), on_step, [])
     started = time.perf_counter()
     cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
-    _work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
+    work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
     found = _finished(run, settings, cost, time.perf_counter() - started, failures, len(chosen))
     return found if drawn is None else replace(found, findings=findings(loaded, drawn))
 
@@ -240,47 +205,6 @@ def _work(
     return cost
 
 
-def _work_mosaics(run: _Run, images: Any, deadline: float, on_cost: Callable[[Cost], None]) -> None:
-    """Measure by the metrics over mosaics, as many of them as the time allows."""
-    over = [m for m in run.task.metrics if "mosaic" in m.needs]
-    trial = Trial(run.task.plan, images, _forgotten if run.task.looks_at_images else run.fail)
-    if over:
-        with counted(run.task.plan.model) as passed:
-            trial.said()
-        run.forwards += passed[0]
-    for metric in over:
-        try:
-            _work_metric(run, metric, trial, deadline, on_cost)
-        except SightlineError as error:
-            run.store.skipped.append(_refusal(None, metric.name, str(error)))
-    if not run.task.looks_at_images:
-        run.read = len(trial.said())
-
-
-def _work_metric(run: _Run, metric: Metric, trial: Trial, deadline: float, on_cost: Callable[[Cost], None]) -> None:
-    begin = f"{_MOSAIC}{metric.name}:"
-    done = {int(key.removeprefix(begin)) for key in run.store.done if key.startswith(begin)}
-    found = metric.compute(replace(trial, done=done), **run.task.parameters[metric.name])
-    took, cost = 0.0, None
-    while time.perf_counter() + took < deadline:
-        started = time.perf_counter()
-        with counted(run.task.plan.model) as passed:
-            tiled = next(found, None)
-        if tiled is None:
-            return
-        run.forwards += passed[0]
-        run.keep(metric, tiled)
-        took = time.perf_counter() - started
-        if cost is None:
-            cost = Cost(tiled.mosaic.of, passed[0], took, "mosaic")
-            on_cost(cost)
-    run.store.skipped.append(_refusal(None, metric.name, "the budget ended before its last mosaic."))
-
-
-def _forgotten(failure: Failure) -> None:
-    """Say nothing: it was told when the image was measured by itself."""
-
-
 def _todo(run: _Run, found: Iterator[Sample]) -> Iterator[Sample]:
     for sample in found:
         if _key(sample) in run.store.done:
@@ -325,11 +249,7 @@ def _curves(found: Measured) -> list[CurveRow]:
 
 
 def _skipped(found: Measured) -> list[dict[str, Any]]:
-    return [_refusal(method, metric or None, reason) for (method, metric), reason in found.refused.items()]
-
-
-def _refusal(method: str | None, metric: str | None, reason: str) -> dict[str, Any]:
-    return {"image": None, "method": method, "metric": metric, "reason": reason}
+    return [refusal(method, metric or None, reason) for (method, metric), reason in found.refused.items()]
 
 
 def _settings(task: Task, seed: int, images: int) -> dict[str, Any]:
@@ -370,7 +290,7 @@ def _finished(
     ]
     spent = {
         "asked": asked,
-        "measured": run.read + sum(not key.startswith(_MOSAIC) for key in run.store.done),
+        "measured": run.read + sum(not key.startswith(MOSAIC) for key in run.store.done),
         "forward_passes": run.forwards,
         "seconds": round(seconds, 2),
         "seconds_by_method": {m: round(s, 3) for m, s in (run.seconds or {}).items()},
