@@ -8,6 +8,7 @@ photographs of which the folder holds 79; a difference within twice the error is
 
 * constant (Fake-CAM): pixels of one value are covered here in a drawn order, so that it is as good as random. The
   recorded value is that of the order of pixels in memory, from the top down. Its AI counted differences of rounding.
+  The zeros that ReLU leaves in a CAM are such ties too, which may be a part of why its deletion is lower here.
 * blur: it is stronger here, so that less is left to see where an insertion starts and where a deletion ends.
 """
 

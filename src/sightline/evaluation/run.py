@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sightline.errors import InputError, ParameterError, SightlineError
+from sightline.errors import InputError, ParameterError
 from sightline.evaluation.asked import (
     DEFAULT_METHODS,
     DEFAULT_METRICS,
@@ -23,14 +23,13 @@ from sightline.evaluation.asked import (
     root_of,
     settings_of,
 )
+from sightline.evaluation.cost import Cost
 from sightline.evaluation.findings import findings_of
 from sightline.evaluation.measuring import Measured, Task, Truth, counted, explain_each, measure_batch
-from sightline.evaluation.registry import Metric
-from sightline.evaluation.results import Evaluation, Row
-from sightline.evaluation.rows import parts_of, refusal, skipped_of
+from sightline.evaluation.over_mosaics import MOSAIC, work_mosaics
+from sightline.evaluation.results import Evaluation
+from sightline.evaluation.rows import parts_of, skipped_of
 from sightline.evaluation.store import Store, open_store
-from sightline.evaluation.truth.mosaic import Measured as Tiled
-from sightline.evaluation.truth.mosaic import Trial
 from sightline.evaluation.truth.scenes import COUNT, SOURCE, findings, scene_set
 from sightline.evaluation.truths import read_truths
 from sightline.explanation import Explanation
@@ -44,31 +43,6 @@ from sightline.targets import Target
 __all__ = ["Cost", "evaluate"]
 
 _SHOWN = 6
-_MOSAIC = "mosaic:"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What an evaluation is going to take: measured on one image, for all ``images``, or mosaics."""
-
-    images: int
-    forwards_each: int
-    seconds_each: float
-    what: str = "image"
-
-    @property
-    def seconds(self) -> float:
-        """The estimated time for all images."""
-        return self.images * self.seconds_each
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON values."""
-        return {
-            "images": self.images,
-            "forward_passes_each": self.forwards_each,
-            "seconds_each": round(self.seconds_each, 3),
-            "estimated_seconds": round(self.seconds, 1),
-        }
 
 
 @dataclass(eq=False)
@@ -104,16 +78,6 @@ class _Run:
         self.store.add([_key(self.task, s) for s in batch], parts_of(self.task, found), skipped, found.seconds)
         self._show(found)
         self.step(len(batch))
-
-    def keep(self, metric: Metric, found: Tiled) -> None:
-        """Keep what came of a mosaic."""
-        rows = [
-            Row(place, "", label, method, metric.versioned, float(value))
-            for method, values in found.values.items()
-            for (place, label), value in zip(found.places, values, strict=True)
-        ]
-        refused = [refusal(method, metric.name, why) for method, why in found.refused.items()]
-        self.store.add([f"{_MOSAIC}{metric.name}:{found.mosaic.number}"], {"rows": rows}, refused)
 
     def show_again(self, sample: Sample) -> None:
         """Explain an image of an interrupted run for the report, where it is one of the first; nothing is measured."""
@@ -196,7 +160,7 @@ def evaluate(
     run = _Run(task, store, on_failure, on_step)
     started = time.perf_counter()
     cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
-    _work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
+    work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
     found = _finished(run, settings, cost, time.perf_counter() - started, len(chosen), cards)
     return found if drawn is None else replace(found, findings=(*findings(loaded, drawn), *found.findings))
 
@@ -226,47 +190,6 @@ def _work(
     return cost
 
 
-def _work_mosaics(run: _Run, images: Any, deadline: float, on_cost: Callable[[Cost], None]) -> None:
-    """Measure by the metrics over mosaics, as many of them as the time allows."""
-    over = [m for m in run.task.metrics if "mosaic" in m.needs]
-    trial = Trial(run.task.plan, images, _forgotten if run.task.looks_at_images else run.fail)
-    if over:
-        with counted(run.task.plan.model) as passed:
-            trial.said()
-        run.forwards += passed[0]
-    for metric in over:
-        try:
-            _work_metric(run, metric, trial, deadline, on_cost)
-        except SightlineError as error:
-            run.store.skipped.append(refusal(None, metric.name, str(error)))
-    if not run.task.looks_at_images:
-        run.read = len(trial.said())
-
-
-def _work_metric(run: _Run, metric: Metric, trial: Trial, deadline: float, on_cost: Callable[[Cost], None]) -> None:
-    begin = f"{_MOSAIC}{metric.name}:"
-    done = {int(key.removeprefix(begin)) for key in run.store.done if key.startswith(begin)}
-    found = metric.compute(replace(trial, done=done), **run.task.parameters[metric.name])
-    took, cost = 0.0, None
-    while time.perf_counter() + took < deadline:
-        started = time.perf_counter()
-        with counted(run.task.plan.model) as passed:
-            tiled = next(found, None)
-        if tiled is None:
-            return
-        run.forwards += passed[0]
-        run.keep(metric, tiled)
-        took = time.perf_counter() - started
-        if cost is None:
-            cost = Cost(tiled.mosaic.of, passed[0], took, "mosaic")
-            on_cost(cost)
-    run.store.skipped.append(refusal(None, metric.name, "the budget ended before its last mosaic."))
-
-
-def _forgotten(failure: Failure) -> None:
-    """Say nothing: it was told when the image was measured by itself."""
-
-
 def _todo(run: _Run, found: Iterator[Sample]) -> Iterator[Sample]:
     for sample in found:
         if _key(run.task, sample) in run.store.done:
@@ -294,7 +217,7 @@ def _finished(
     skipped = run.store.skipped + [f for f in run.failed if f not in run.store.skipped]
     spent = {
         "asked": asked,
-        "measured": run.read + sum(not key.startswith(_MOSAIC) for key in run.store.done),
+        "measured": run.read + sum(not key.startswith(MOSAIC) for key in run.store.done),
         "forward_passes": run.forwards,
         "seconds": round(seconds, 2),
         "seconds_by_method": {m: round(s, 3) for m, s in run.store.seconds.items()},

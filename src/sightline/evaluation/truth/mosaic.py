@@ -138,7 +138,7 @@ def drawn(sure: Sequence[Sure], cells: int, seed: int) -> list[list[Sure]]:
     The classes with the most images left come first, so that as many mosaics as possible are made.
 
     >>> [[s.number for s in m] for m in drawn([Sure(i, i % 4, 1.0) for i in range(5)], 2, seed=0)]
-    [[3, 4, 2, 1]]
+    [[0, 1, 3, 2]]
     """
     rng = np.random.default_rng(seed)
     left: dict[int, list[Sure]] = {}
