@@ -51,6 +51,6 @@ def _values(p: object) -> str:
     low, high = getattr(p, "low", None), getattr(p, "high", None)
     if getattr(p, "choices", ()):
         return str(getattr(p, "values", ""))
-    if low is not None or high is not None:
-        return f"{'' if low is None else f'{low:g}'} to {'' if high is None else f'{high:g}'}".strip()
-    return ""
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    return "" if low is None else f"at least {low:g}"
