@@ -2,7 +2,8 @@
 
     python curves.py WEIGHTS.pt INPUTS.npz
 
-INPUTS holds x (N, 3, 224, 224), y (N,) and maps (N, 224, 224). The same model, inputs, classes and steps as ours.
+INPUTS holds x (N, 3, 224, 224), y (N,) and maps (N, 224, 224). The same model, inputs and classes as ours;
+Quantus takes only steps that divide the picture's positions, and flips a map's channels one by one.
 """
 
 from __future__ import annotations
@@ -60,9 +61,10 @@ def main() -> None:
     model.load_state_dict(torch.load(weights, weights_only=True))
     with torch.no_grad():
         model(torch.from_numpy(x))
-    features = x[0].size
     found = {
-        "quantus PixelFlipping, 28 steps (deletion alone)": quantus_flipping(model, x, y, maps, features // STEPS),
+        "quantus PixelFlipping, 1792 features a step, 84 steps (deletion alone)": quantus_flipping(
+            model, x, y, maps, 1792
+        ),
         "quantus PixelFlipping, 224 features a step (1 image)": quantus_flipping(model, x[:1], y[:1], maps[:1], 224),
         "torchcam deletion + insertion, 28 steps, with its Grad-CAM": torchcam_curves(model, x, y),
     }

@@ -49,7 +49,10 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def swept(rec: Recording, points: Iterable[Tensor], scores: Sweep) -> Iterator[Tensor]:
-    """Yield ``scores(rec, points)`` (N,) in the recording's precision; "auto" tries bfloat16 on the first points."""
+    """Yield ``scores(rec, points)`` (N,) in the recording's precision; "auto" tries bfloat16 on the first points.
+
+    What the first sweep of a recording's target finds holds for its others.
+    """
     if rec.shared.options.precision != "auto":
         return scores(rec, points)
     if rec.x.dtype != torch.float32 or not has_fast_bfloat16(rec.x.device):
@@ -59,6 +62,10 @@ def swept(rec: Recording, points: Iterable[Tensor], scores: Sweep) -> Iterator[T
 
 def _tried(rec: Recording, points: Iterable[Tensor], scores: Sweep) -> Iterator[Tensor]:
     exact, quick = (_in_precision(rec, p) for p in ("model", "bfloat16"))
+    known: Agreement | None = rec.reports.get("agreement")
+    if known is not None:  # what further sweeps of the same images and target ask is seldom another thing
+        yield from scores(quick if known.used else exact, points)
+        return
     source = iter(points)
     probes = list(islice(source, PROBES))
     wanted = list(scores(exact, probes))
@@ -66,14 +73,8 @@ def _tried(rec: Recording, points: Iterable[Tensor], scores: Sweep) -> Iterator[
     if len(probes) < PROBES:
         return
     found = _correlation(torch.stack(wanted), torch.stack(list(scores(quick, probes))))
-    _report(rec, Agreement(found, found >= LEAST))
+    rec.reports["agreement"] = Agreement(found, found >= LEAST)
     yield from scores(quick if found >= LEAST else exact, source)
-
-
-def _report(rec: Recording, found: Agreement) -> None:
-    """Keep the worst of several sweeps."""
-    earlier: Agreement = rec.reports.setdefault("agreement", found)
-    rec.reports["agreement"] = min(earlier, found, key=lambda a: a.correlation)
 
 
 def _in_precision(rec: Recording, precision: Precision) -> Recording:
