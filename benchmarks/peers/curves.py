@@ -36,9 +36,7 @@ def timed(run) -> float:
 def quantus_flipping(model, x, y, maps, step: int) -> float:
     import quantus
 
-    metric = quantus.PixelFlipping(
-        features_in_step=step, return_auc_per_sample=True, disable_warnings=True, perturb_baseline="mean"
-    )
+    metric = quantus.PixelFlipping(features_in_step=step, disable_warnings=True, perturb_baseline="mean")
     return timed(lambda: metric(model=model, x_batch=x, y_batch=y, a_batch=maps[:, None], softmax=True, device="cpu"))
 
 
