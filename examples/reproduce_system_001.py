@@ -31,7 +31,7 @@ from scipy import ndimage
 
 import sightline
 from sightline.demo.mnist1d import make_mnist1d
-from sightline.evaluation.confidence import top_fraction
+from sightline.evaluation.metrics.confidence import top_fraction
 
 HMT_SHARE, MNIST_SHARE = 0.9, 0.3  # of the input's points, which are kept
 HMT_LAYER, MNIST_LAYER, SISE_LAYER = "max_pooling2d_1", "conv1d_2", "conv2d_3"

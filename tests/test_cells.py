@@ -12,10 +12,10 @@ from torch import Tensor
 
 from faithful import half_right, normal, pixel_net
 from nets import make
-from sightline.evaluation.agreement import pearson, spearman
-from sightline.evaluation.cells import drawn_subsets
 from sightline.evaluation.measure import measure
 from sightline.evaluation.measuring import counted
+from sightline.evaluation.metrics.agreement import pearson, spearman
+from sightline.evaluation.metrics.cells import drawn_subsets
 from sightline.models.load import load
 
 NET, X = make("conv")

@@ -21,8 +21,8 @@ from PIL import Image
 
 from sightline.cli.main import main
 from sightline.demo.scenes import CLASSES, scenes
-from sightline.evaluation.confusion_files import confusion_picture
-from sightline.evaluation.confusions import ModelErrors, find_errors
+from sightline.evaluation.mistakes.confusions import ModelErrors, find_errors
+from sightline.evaluation.mistakes.saving import confusion_picture
 
 CHROMIUM = Path("/usr/bin/chromium")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

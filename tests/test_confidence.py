@@ -17,9 +17,9 @@ import sightline
 from sightline.demo.mnist1d import make_mnist1d
 from sightline.errors import RefusedError
 from sightline.evaluation.case import Case
-from sightline.evaluation.confidence import adcc, top_fraction
 from sightline.evaluation.measure import measure
 from sightline.evaluation.measuring import counted, views_of
+from sightline.evaluation.metrics.confidence import adcc, top_fraction
 from sightline.models.load import load
 from sightline.plan import make_plan
 from sightline.samples import samples

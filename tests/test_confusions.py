@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from sightline.errors import ImageError, InputError, ParameterError, RefusedError, TargetError
-from sightline.evaluation.classification import (
+from sightline.evaluation.mistakes.classification import (
     calibration,
     class_numbers,
     confusion_matrix,
@@ -24,7 +24,7 @@ from sightline.evaluation.classification import (
     ranks,
     wilson,
 )
-from sightline.evaluation.confusions import ModelErrors, find_errors
+from sightline.evaluation.mistakes.confusions import ModelErrors, find_errors
 from sightline.geometry import Preprocessing
 from sightline.models.load import load
 from sightline.models.model import Model

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sightline.errors import ImageError, InputError, ParameterError, TargetError
-from sightline.evaluation.labelled import labelled_images
+from sightline.evaluation.mistakes.labelled import labelled_images
 from sightline.labels import Labels
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from faithful import noise_like, normal, pixel_net
 from sightline.errors import RefusedError
-from sightline.evaluation import pic
 from sightline.evaluation.measure import measure
 from sightline.evaluation.measuring import counted
+from sightline.evaluation.metrics import pic
 from sightline.models.load import load
 from sightline.points import gaussian_blur
 from sightline.targets import contrast

@@ -15,8 +15,8 @@ from sightline.demo.scenes import scene
 from sightline.errors import LayerError, RefusedError
 from sightline.evaluation.measure import measure
 from sightline.evaluation.measuring import counted
-from sightline.evaluation.randomization import _entropy, alike
-from sightline.evaluation.randomized import randomized, weight_layers
+from sightline.evaluation.metrics.randomization import _entropy, alike
+from sightline.evaluation.metrics.randomized import randomized, weight_layers
 from sightline.models.keras import import_keras
 from sightline.models.load import load
 from sightline.models.model import Model
@@ -108,7 +108,7 @@ def test_a_layer_gets_the_same_weights_alone_and_with_others() -> None:
 def test_copies_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     model = net(ConvNet())
     assert randomized(model, 1).module is randomized(model, 1).module
-    monkeypatch.setattr("sightline.evaluation.randomized._MOST_BYTES", 1)
+    monkeypatch.setattr("sightline.evaluation.metrics.randomized._MOST_BYTES", 1)
     latest = randomized(model, 2).module
     assert list(model._shuffled.values()) == [latest]
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from faithful import normal, pixel_net
 from sightline.errors import RefusedError
-from sightline.evaluation import road
 from sightline.evaluation.measure import measure
+from sightline.evaluation.metrics import road
 
 ALL = ["road_morf", "road_lerf", "road"]
 

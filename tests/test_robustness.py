@@ -12,10 +12,10 @@ from nets import LinearNet, SignalNet
 from sightline.demo.scenes import scene
 from sightline.errors import RefusedError
 from sightline.evaluation.case import Case
-from sightline.evaluation.marked import area_drops
 from sightline.evaluation.measure import measure
 from sightline.evaluation.measuring import views_of
-from sightline.evaluation.robustness import (
+from sightline.evaluation.metrics.marked import area_drops
+from sightline.evaluation.metrics.robustness import (
     _moved,
     _nearby,
     _normalised,

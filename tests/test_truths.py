@@ -14,8 +14,8 @@ from PIL import Image
 from sightline.cli.main import main
 from sightline.demo.scenes import scene
 from sightline.errors import InputError
+from sightline.evaluation.objects.reading import Truths, read_truths
 from sightline.evaluation.run import evaluate
-from sightline.evaluation.truths import Truths, read_truths
 from sightline.geometry import Geometry
 from sightline.samples import Sample
 

@@ -15,7 +15,7 @@ from sightline.cli.session import load_model, parse_parameters
 from sightline.errors import ParameterError
 
 if TYPE_CHECKING:
-    from sightline.evaluation.mistakes import ModelErrors
+    from sightline.evaluation.mistakes.results import ModelErrors
     from sightline.samples import Failure
 
 __all__ = ["EXAMPLES", "errors_command"]
@@ -73,7 +73,7 @@ def errors_command(
     json: opt.Json = False,
 ) -> None:
     """Say what a model gets wrong over images of known classes, and explain its worst confusions."""
-    from sightline.evaluation.confusions import find_errors
+    from sightline.evaluation.mistakes.confusions import find_errors
     from sightline.methods import find_methods
 
     find_methods(method)

@@ -16,10 +16,10 @@ from sightline.cli.session import load_model, parse_parameters
 from sightline.errors import ParameterError
 
 if TYPE_CHECKING:
+    from sightline.evaluation.objects.reading import Truths
     from sightline.evaluation.registry import Metric
     from sightline.evaluation.results import Evaluation
     from sightline.evaluation.run import Cost
-    from sightline.evaluation.truths import Truths
     from sightline.models.model import Model
     from sightline.samples import Failure
 
@@ -82,8 +82,8 @@ def evaluate_command(
     json: opt.Json = False,
 ) -> None:
     """Measure over a folder of images which methods can be trusted for a model, beside controls that know nothing."""
+    from sightline.evaluation.objects.reading import read_truths
     from sightline.evaluation.registry import find_metrics
-    from sightline.evaluation.truths import read_truths
     from sightline.methods import find_methods
 
     find_methods(method), find_metrics(metric or "single_deletion")

@@ -1,9 +1,9 @@
 """Measuring explanations: metrics, controls, ground truth, and what they say together.
 
-`registry` holds the metrics; each is one function over a `Case`, in the file of its family.
+`registry` holds the metrics; each is one function over a `Case`, in a file of `metrics`.
 """
 
-from sightline.evaluation import (
+from sightline.evaluation.metrics import (
     axioms,
     bound,
     cells,

@@ -10,8 +10,8 @@ import numpy as np
 
 from sightline.errors import ParameterError
 from sightline.evaluation.measuring import Task, Truth
+from sightline.evaluation.objects.reading import Truths
 from sightline.evaluation.registry import METRICS, find_metrics, metric_parameters
-from sightline.evaluation.truths import Truths
 from sightline.forward import Precision
 from sightline.methods import find_methods
 from sightline.models.model import Model

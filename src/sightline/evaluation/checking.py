@@ -13,10 +13,10 @@ from sightline.engine import cut_to_batch, filled
 from sightline.errors import SightlineError
 from sightline.evaluation.card import Answer, TrustCard, Verdict, answered
 from sightline.evaluation.case import Case
-from sightline.evaluation.marked import area_drops
 from sightline.evaluation.measuring import again_by, pinned, views_of
-from sightline.evaluation.randomization import other_classes, parameter_randomization, random_logit
-from sightline.evaluation.robustness import average_sensitivity
+from sightline.evaluation.metrics.marked import area_drops
+from sightline.evaluation.metrics.randomization import other_classes, parameter_randomization, random_logit
+from sightline.evaluation.metrics.robustness import average_sensitivity
 from sightline.explanation import Explanation
 from sightline.goals import Goal
 from sightline.methods import Method

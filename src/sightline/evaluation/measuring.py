@@ -16,8 +16,8 @@ from torch import Tensor
 from sightline.engine import explain_batch, goals_of, refuse_other_labels
 from sightline.errors import InputError, RefusedError, SightlineError, TargetError
 from sightline.evaluation.case import Again, Case, Score
-from sightline.evaluation.cells import sums
-from sightline.evaluation.covering import covering_cells, grid
+from sightline.evaluation.metrics.cells import sums
+from sightline.evaluation.metrics.covering import covering_cells, grid
 from sightline.evaluation.registry import Metric
 from sightline.evaluation.shortcuts import CELLS, CellRow
 from sightline.explanation import Explanation

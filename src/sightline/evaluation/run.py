@@ -26,12 +26,12 @@ from sightline.evaluation.asked import (
 from sightline.evaluation.cost import Cost
 from sightline.evaluation.findings import findings_of
 from sightline.evaluation.measuring import Measured, Task, Truth, counted, explain_each, measure_batch
+from sightline.evaluation.objects.reading import read_truths
 from sightline.evaluation.over_mosaics import MOSAIC, work_mosaics
 from sightline.evaluation.results import Evaluation
 from sightline.evaluation.rows import parts_of, skipped_of
 from sightline.evaluation.store import Store, open_store
 from sightline.evaluation.truth.scenes import COUNT, SOURCE, findings, scene_set
-from sightline.evaluation.truths import read_truths
 from sightline.explanation import Explanation
 from sightline.forward import Precision
 from sightline.methods import METHODS

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.evaluation.classification import Bin, ClassNumbers
-from sightline.evaluation.mistakes import Example, ModelErrors, Worst
+from sightline.evaluation.mistakes.classification import Bin, ClassNumbers
+from sightline.evaluation.mistakes.results import Example, ModelErrors, Worst
 from sightline.evaluation.report.page import facts, write_page
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.errors import RefusedError
-from sightline.evaluation.agreement import spearman
 from sightline.evaluation.case import Case
+from sightline.evaluation.metrics.agreement import spearman
 from sightline.evaluation.registry import metric
 from sightline.geometry import restore
 from sightline.goals import class_scores

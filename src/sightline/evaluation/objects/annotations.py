@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import InputError
-from sightline.evaluation.marks import Mark, Size, box_mark, file_mark, outline_mark, pixels_of, run_mark
+from sightline.evaluation.objects.marks import Mark, Size, box_mark, file_mark, outline_mark, pixels_of, run_mark
 from sightline.paths import check_file, files_below, is_picture, shown, why
 from sightline.schema import fold
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sightline.errors import ParameterError
 from sightline.evaluation.case import Case, Score, ranked, scores_of, swept_scores
-from sightline.evaluation.cells import sums
-from sightline.evaluation.covering import grid
-from sightline.evaluation.curves import area, deletion_ends, kept_curve, shares
+from sightline.evaluation.metrics.cells import sums
+from sightline.evaluation.metrics.covering import grid
+from sightline.evaluation.metrics.curves import area, deletion_ends, kept_curve, shares
 from sightline.evaluation.registry import metric
 from sightline.masks import segments_of
 from sightline.methods.perturbation import covered, fill_of

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sightline.evaluation.case import Case, Score, scores_of, swept_scores
-from sightline.evaluation.cells import sums
-from sightline.evaluation.covering import grid
+from sightline.evaluation.metrics.cells import sums
+from sightline.evaluation.metrics.covering import grid
 from sightline.evaluation.registry import metric
 from sightline.methods.perturbation import covered, fill_of
 from sightline.models.adapted import Adapted, Named

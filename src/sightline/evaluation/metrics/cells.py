@@ -7,9 +7,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from sightline.evaluation.agreement import pearson, spearman
 from sightline.evaluation.case import Case, Score, scores_of, swept_scores
-from sightline.evaluation.covering import covering_cells, grid
+from sightline.evaluation.metrics.agreement import pearson, spearman
+from sightline.evaluation.metrics.covering import covering_cells, grid
 from sightline.evaluation.registry import metric
 from sightline.methods.perturbation import covered, fill_of
 from sightline.points import Baseline

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.evaluation.classification import Calibration, ClassNumbers, Confusion, Means, Share
+from sightline.evaluation.mistakes.classification import Calibration, ClassNumbers, Confusion, Means, Share
 from sightline.explanation import Explanation
 
 __all__ = ["Answer", "Example", "ModelErrors", "Worst"]
@@ -91,7 +91,7 @@ class ModelErrors:
 
         Returns their paths: {"json", "parquet", "pictures", "report"}.
         """
-        from sightline.evaluation.confusion_files import save_errors
+        from sightline.evaluation.mistakes.saving import save_errors
 
         return save_errors(self, Path(folder))
 

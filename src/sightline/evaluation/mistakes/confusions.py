@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sightline.engine import explanations, refuse_other_labels
 from sightline.errors import InputError, ModelError, ParameterError, SightlineError
-from sightline.evaluation.classification import (
+from sightline.evaluation.mistakes.classification import (
     calibration,
     class_numbers,
     confusion_matrix,
@@ -22,8 +22,8 @@ from sightline.evaluation.classification import (
     ranks,
     wilson,
 )
-from sightline.evaluation.labelled import Labelled, labelled_images
-from sightline.evaluation.mistakes import Answer, Example, ModelErrors, Worst
+from sightline.evaluation.mistakes.labelled import Labelled, labelled_images
+from sightline.evaluation.mistakes.results import Answer, Example, ModelErrors, Worst
 from sightline.forward import Forward
 from sightline.goals import class_scores
 from sightline.methods import Method, find_methods, resolve_parameters

@@ -11,8 +11,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from sightline.evaluation.agreement import pearson
 from sightline.evaluation.case import Case, scores_of
+from sightline.evaluation.metrics.agreement import pearson
 from sightline.evaluation.registry import metric
 from sightline.methods.perturbation import covered, fill_of
 from sightline.points import Baseline

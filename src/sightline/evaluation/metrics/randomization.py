@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sightline.errors import RefusedError
-from sightline.evaluation.agreement import spearman, ssim
 from sightline.evaluation.case import Case
-from sightline.evaluation.randomized import randomized, weight_layers
+from sightline.evaluation.metrics.agreement import spearman, ssim
+from sightline.evaluation.metrics.randomized import randomized, weight_layers
 from sightline.evaluation.registry import metric
 from sightline.goals import class_scores
 from sightline.models.model import Model

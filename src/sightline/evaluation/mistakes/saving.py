@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.evaluation.mistakes import Example, ModelErrors, Worst
+from sightline.evaluation.mistakes.results import Example, ModelErrors, Worst
 from sightline.output import file_part, written
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from sightline.evaluation.case import Case, Score, ranked, swept_scores
-from sightline.evaluation.cells import sums
-from sightline.evaluation.covering import grid
-from sightline.evaluation.curves import area, deletion_ends, kept_curve, shares
+from sightline.evaluation.metrics.cells import sums
+from sightline.evaluation.metrics.covering import grid
+from sightline.evaluation.metrics.curves import area, deletion_ends, kept_curve, shares
 from sightline.evaluation.registry import metric
 from sightline.methods.perturbation import covered, fill_of
 from sightline.points import Baseline

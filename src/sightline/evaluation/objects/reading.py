@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sightline.errors import InputError
-from sightline.evaluation.annotations import Marks, read_marks
-from sightline.evaluation.marks import Mark, Size, by
+from sightline.evaluation.objects.annotations import Marks, read_marks
+from sightline.evaluation.objects.marks import Mark, Size, by
 from sightline.paths import is_picture, shown
 from sightline.samples import Sample
 

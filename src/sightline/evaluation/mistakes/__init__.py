@@ -1,0 +1,1 @@
+"""What a model takes for what, over images of known classes."""
