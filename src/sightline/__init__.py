@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sightline.engine import explain
     from sightline.errors import RefusedError, SightlineError
     from sightline.evaluation.measure import measure
+    from sightline.evaluation.mistakes.confusions import find_errors
     from sightline.evaluation.results import Evaluation
     from sightline.evaluation.run import evaluate
     from sightline.explanation import Explanation
@@ -51,6 +52,7 @@ __all__ = [
     "counterfactual",
     "evaluate",
     "explain",
+    "find_errors",
     "find_method",
     "load",
     "maximize",
@@ -79,6 +81,7 @@ _HOMES = {
     "counterfactual": "sightline.counterfactuals",
     "evaluate": "sightline.evaluation.run",
     "explain": "sightline.engine",
+    "find_errors": "sightline.evaluation.mistakes.confusions",
     "find_method": "sightline.methods",
     "load": "sightline.models.load",
     "maximize": "sightline.maximized",

@@ -22,7 +22,7 @@ from sightline.plan import Plan
 from sightline.recording import Recording
 from sightline.samples import Sample
 
-__all__ = ["best_classes", "explanation_of", "predictions_of"]
+__all__ = ["best_classes", "explanation_of", "predictions_of", "versions"]
 
 _TOP = 5
 _GAP = 0.05
@@ -150,7 +150,8 @@ def _scores_of_classes(forward: Forward, row: int) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions that decide what comes out."""
     from importlib.metadata import version
 
     return {
@@ -172,5 +173,5 @@ def _provenance(plan: Plan, sample: Sample) -> dict[str, Any]:
         "output": plan.options.output,
         "seed": plan.options.seed,
         "device": str(model.device),
-        "versions": _versions(),
+        "versions": versions(),
     }

@@ -16,6 +16,7 @@ from sightline.forward import Precision
 from sightline.methods import find_methods
 from sightline.models.model import Model
 from sightline.plan import make_plan
+from sightline.results import versions
 from sightline.targets import Target
 
 __all__ = [
@@ -103,6 +104,7 @@ def settings_of(task: Task, seed: int, images: int) -> dict[str, Any]:
         "metrics": {m.versioned: {k: _plain(v) for k, v in task.parameters[m.name].items()} for m in task.metrics},
         "precision": plan.options.precision,
         "truth": task.truth.describe() if isinstance(task.truth, Truths) else task.truth and "given",
+        "versions": versions(),
         "seed": seed,
         "images": images,
     }

@@ -22,7 +22,7 @@ __all__ = ["write_report"]
 
 _VERSIONS = ("sightline", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow")
 
-_APART = ("methods", "metrics")
+_APART = ("methods", "metrics", "versions")
 _FIRM = 30
 """Fewer images than this come with a word of caution."""
 
