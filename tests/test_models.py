@@ -206,3 +206,20 @@ def test_the_public_names_exist() -> None:
     for submodule in ("engine", "render.compare", "methods", "models.load"):  # none may hide a public name
         importlib.import_module(f"sightline.{submodule}")
     assert all(callable(getattr(sightline, name)) for name in ("explain", "compare", "load", "method", "predict"))
+
+
+def test_a_copy_in_another_precision_keeps_the_output_that_was_named() -> None:
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 2, 3), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"a": self.a(x).mean((2, 3)), "b": self.b(x).mean((2, 3))}
+
+    model = load(TwoHeads(), output="b")
+    x = torch.randn(1, 3, 8, 8)
+    exact = sightline.explain(model, x, "gradient", precision="float64")[0]
+    plain = sightline.explain(model, x, "gradient")[0]
+    assert len(exact.predictions) == len(plain.predictions) == 4
+    assert exact.score == pytest.approx(plain.score, abs=1e-5)

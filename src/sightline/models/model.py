@@ -174,7 +174,8 @@ class Model:
             raise ModelError(f"{self.name} computes in {self.dtype} only; use precision='model'.")
         if precision not in self._copies:
             with torch.inference_mode(False), torch.no_grad():  # the copy outlives whatever mode the caller is in
-                module = copy.deepcopy(bare(self.module)).to(dtype)
+                adapted = isinstance(self.module, Adapted)  # it says how the module inside is to be called
+                module = copy.deepcopy(self.module if adapted else bare(self.module)).to(dtype)
             self._copies[precision] = replace(self, module=module, _layers={}, _copies={}, _shuffled={})
             self._copies[precision].__dict__["weights_hash"] = self.weights_hash
         return self._copies[precision]
