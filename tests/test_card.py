@@ -183,7 +183,8 @@ CARD = TrustCard(
 
 
 def test_the_first_line_counts_what_was_checked() -> None:
-    assert CARD.headline == "Can this map be believed? 1 of 3 checks passed, 1 in part, 1 not checked."
+    said = "Not as it stands: 1 of 3 checks passed, 1 in part, 1 not checked."
+    assert CARD.headline == f"Can this map be believed? {said}"
     assert str(CARD).splitlines()[4] == "? D? Not checked. It cannot be."
     assert CARD.answers[3].value is None
 
@@ -206,7 +207,7 @@ def test_results_saved_before_there_were_cards_load(tmp_path: Path) -> None:
 def test_notebooks_show_the_card_in_words() -> None:
     e = sightline.explain("demo/honest", PICTURES[0], "edges", check=True)
     html = e._repr_html_()
-    assert "Can this map be believed? 2 of 4" in html
+    assert "Can this map be believed? Hardly: 2 of 4" in html
     assert "✗ Does it depend on the model? No." in html
 
 

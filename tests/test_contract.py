@@ -51,7 +51,7 @@ PAIRS = [(m, n) for m in METHODS for n in NETS]
 WORKING = [p for p in PAIRS if p not in REFUSED]
 
 
-BLIND = {"random", "centre", "constant"}  # controls that do not look at the image
+BLIND = {"centre", "constant"}  # controls that do not look at the image
 # As above; the gradient at a layer that only average pooling and a linear layer follow looks at no image either.
 UNMOVED = {("deconvnet", "signal"), ("internal_influence", "conv"), ("internal_influence", "signal")}
 EMPTY = {"anchors"}  # where the class stays whatever is covered, no segment is needed

@@ -128,6 +128,7 @@ def test_a_budget_ends_the_run_and_one_too_small_is_refused(monkeypatch: pytest.
     found = evaluate("demo/honest", PICTURES, "gradient", "single_deletion", budget=100, batch_size=1)
     assert 0 < found.cost["measured"] < len(PICTURES)
     assert found.cost["asked"] == len(PICTURES)
+    assert any("the budget of 100 s ended the run" in s["reason"] for s in found.skipped)
     with pytest.raises(ParameterError, match="too small: one image took"):
         evaluate("demo/honest", PICTURES[:3], "gradient", "deletion", budget=1e-6)
 
@@ -148,7 +149,7 @@ def test_a_shortcut_is_found_in_the_cheating_model_and_not_in_the_honest_one() -
     cheating = evaluate("demo/cheating", PICTURES, "constant", "single_deletion").findings[0]
     assert "may take a shortcut" in cheating
     assert "lower right corner" in cheating
-    assert "'star'" in cheating
+    assert "“star”" in cheating
 
 
 def _rows(flips: dict[int, float], images: int = 40) -> list[CellRow]:
@@ -166,7 +167,46 @@ def test_a_place_is_named_only_where_it_stands_out() -> None:
     assert found is not None
     assert (found.cells, found.flips, found.images) == ((12,), 20, 40)
     assert "lower left corner" in (shortcut_sentence(_rows({12: 0.5})) or "")
-    assert shortcut_sentence(_rows({12: 0.5}, images=4)) is None
+    assert "Too few images (4)" in (shortcut_sentence(_rows({}, images=4)) or "")
+    assert shortcut_sentence([]) is None
+
+
+def test_a_place_that_may_stand_out_is_no_all_clear() -> None:
+    said = shortcut_sentence(_rows({12: 0.5}, images=6)) or ""
+    assert "Too few images to say" in said
+    assert "lower left corner changes the answer in 3 of 6 images" in said
+    assert "No shortcut found in 40 images" in (shortcut_sentence(_rows({})) or "")
+
+
+def test_masks_of_few_images_do_not_hide_a_shortcut() -> None:
+    few = iter([True] * 3 + [False] * len(PICTURES))
+    found = evaluate(
+        "demo/cheating", PICTURES, "constant", "single_deletion", truth=lambda s: object_of(s) if next(few) else None
+    )
+    assert "may take a shortcut" in found.findings[0]
+
+
+def test_masks_are_taken_as_arrays() -> None:
+    masks = np.stack([s.object_mask for s in SCENES])[:4]
+    given = evaluate("demo/honest", PICTURES[:4], "gradient", "energy_pointing_game", truth=masks, cards=0)
+    asked = evaluate("demo/honest", PICTURES[:4], "gradient", "energy_pointing_game", truth=object_of, cards=0)
+    np.testing.assert_array_equal(
+        given.values("gradient", "energy_pointing_game"), asked.values("gradient", "energy_pointing_game")
+    )
+    with pytest.raises(InputError, match="3 masks came for 4 images"):
+        evaluate("demo/honest", PICTURES[:4], "gradient", "energy_pointing_game", truth=masks[:3])
+
+
+def test_random_noise_is_anothers_for_each_image_and_its_mean_is_chance() -> None:
+    found = evaluate("demo/honest", PICTURES, "random", "pointing_game", truth=object_of, cards=0)
+    one, other = (found.values("random", "pointing_game"), found.values("constant", "pointing_game"))
+    assert 0 < one.mean() < 1
+    assert abs(one.mean() - other.mean()) < 3 * one.std() / len(one) ** 0.5 + 0.1
+
+
+def test_what_fails_for_all_is_said_once() -> None:
+    with pytest.raises(InputError, match="nothing can be measured"):
+        evaluate(lambda x: x.sum(), PICTURES[:4], "occlusion", "single_deletion", on_failure=lambda _: None)
 
 
 def test_a_method_that_does_not_fit_is_skipped_with_its_reason() -> None:

@@ -46,10 +46,34 @@ def test_what_does_not_fit_is_said(maps: np.ndarray, images: list[np.ndarray] | 
         measure("demo/honest", maps, images)
 
 
+def test_scaled_maps_are_not_compared_with_what_the_method_gives() -> None:
+    made = sightline.explain("demo/honest", PICTURES, "gradient")
+    arrays = np.stack([e.at_input() for e in made])
+    how = {"method": "gradient", "target": sightline.targets.per_image([e.target.index for e in made])}
+    same = measure("demo/honest", arrays, PICTURES, "max_sensitivity", **how)
+    assert same["max_sensitivity"] == pytest.approx(
+        measure("demo/honest", made, metric="max_sensitivity")["max_sensitivity"]
+    )
+    with pytest.raises(InputError, match="not what gradient gives here"):
+        measure("demo/honest", 3 * arrays, PICTURES, "max_sensitivity", **how)
+
+
 def test_one_method_at_a_time() -> None:
     made = sightline.explain("demo/honest", PICTURES[0], "gradient,grad_cam")
     with pytest.raises(ParameterError, match="several methods"):
         measure("demo/honest", made)
+
+
+def test_a_heatmap_on_the_photo_may_be_unknown_where_the_crop_cut_it_off() -> None:
+    how = sightline.Preprocessing(resize=96, crop=96, mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = sightline.load(sightline.load("demo/honest").module, preprocessing=how)
+    wide = np.pad(PICTURES[0], ((0, 0), (30, 30), (0, 0)), mode="edge")
+    e = sightline.explain(model, wide)
+    assert np.isnan(e.heatmap).any()
+    there, here = measure(model, e.heatmap, wide), measure(model, e, wide)
+    assert there["single_deletion"][0] == pytest.approx(here["single_deletion"][0], abs=0.05)
+    with pytest.raises(InputError, match="NaN"):
+        measure(model, np.full_like(e.heatmap, np.nan), wide)
 
 
 def test_a_map_on_the_original_is_brought_to_the_input() -> None:

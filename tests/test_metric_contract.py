@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import sightline
 from nets import ConvNet, SignalNet
 from sightline.errors import RefusedError
 from sightline.evaluation import METRICS
@@ -57,10 +58,11 @@ def made(count: int = 3) -> tuple[nn.Module, Tensor, np.ndarray, np.ndarray]:
 
 
 def scored(name: str, net: nn.Module, x: Tensor, maps: np.ndarray, truth: np.ndarray, **more: Any) -> np.ndarray:
+    method = "gradient" if name in OF_METHODS else None
+    if method:
+        maps = np.stack([e.at_input() for e in sightline.explain(net, x, method, target=0)])
     with global_state_untouched():
-        return measure(
-            net, maps, x, name, target=0, truth=truth, method="gradient", parameters=few(name), **more
-        )[name]  # fmt: skip
+        return measure(net, maps, x, name, target=0, truth=truth, method=method, parameters=few(name), **more)[name]
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -201,11 +201,16 @@ def _failed(found: Evaluation) -> bool:
 
 
 def _print(found: Evaluation, report: Path) -> None:
+    from sightline.evaluation.findings import comparison_of
+
     screen = console()
     for line in found.findings:
         screen.print(line)
     for metrics in _in_tables(found):
         screen.print(_table(found, metrics))
+        for metric in metrics:
+            if said := comparison_of(found, metric):
+                screen.print(said)
     screen.print("↑ more is better, ↓ less is; ± is the standard error over images. * beats every control (p < 0.05).")
     if begun := found.start("insertion"):
         screen.print(f"insertion starts at {begun.mean:.3f} ± {begun.error:.3f}, the score of what it shows things on.")
@@ -264,7 +269,8 @@ def _cell(found: Evaluation, metric: str, method: str) -> str:
         return "–"
     star = " *" if found.beats_controls(metric, method) else "  "
     undefined = f" ({summary.undefined} undefined)" if summary.undefined else ""
-    return f"{summary.mean:.3f} ± {summary.error:.3f}{star}{undefined}"
+    error = f" ± {summary.error:.3f}" if summary.count > 1 else ""
+    return f"{summary.mean:.3f}{error}{star}{undefined}"
 
 
 def metrics_command(json: opt.Json = False) -> None:

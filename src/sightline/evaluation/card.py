@@ -44,7 +44,7 @@ class TrustCard:
     """What checks say of one explanation: whether it can be believed.
 
     >>> print(TrustCard((Answer("Is it stable?", "yes", 0.1, "A little noise changes the map by 10 %."),)))
-    Can this map be believed? 1 of 1 check passed.
+    Can this map be believed? Nothing speaks against it: 1 of 1 check passed.
     ✓ Is it stable? Yes. A little noise changes the map by 10 %.
     """
 
@@ -57,7 +57,17 @@ class TrustCard:
         made = len(self.answers) - counts["unknown"]
         said = [f"{counts['yes']} of {made} check{'s' if made != 1 else ''} passed"]
         said += [f"{counts[v]} {text}" for v, text in _OTHERWISE.items() if counts[v]]
-        return f"Can this map be believed? {', '.join(said)}."
+        return f"Can this map be believed? {self._short}: {', '.join(said)}."
+
+    @property
+    def _short(self) -> str:
+        """The answer in a word or two: what passes all is not refuted, which is all that checks can say."""
+        made = [a.verdict for a in self.answers if a.verdict != "unknown"]
+        if not made:
+            return "Not known"
+        if "no" in made:
+            return "Not as it stands" if made.count("no") == 1 else "Hardly"
+        return "Nothing speaks against it" if set(made) == {"yes"} else "With care"
 
     def __str__(self) -> str:
         return "\n".join((self.headline, *map(str, self.answers)))

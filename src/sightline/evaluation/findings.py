@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sightline.evaluation.results import Row
+from sightline.evaluation.registry import Metric
+from sightline.evaluation.results import Evaluation, Row
 from sightline.evaluation.shortcuts import CellRow, shortcut_sentence
 from sightline.methods import METHODS
 
-__all__ = ["findings_of"]
+__all__ = ["comparison_of", "findings_of"]
 
 # Of the mean similarity to the map of shuffled weights, and to that of another class; as the trust card has them.
 _TOO_ALIKE = {
@@ -38,3 +39,18 @@ def _alike(rows: Iterable[Row]) -> list[str]:
         if known and np.mean(known) >= limit:
             found.append(f"{method} {words} {np.mean(known):.2f} alike (1 is the same map).")
     return found
+
+
+def comparison_of(found: Evaluation, metric: Metric, level: float = 0.05) -> str | None:
+    """Say which methods the best one by a metric is better than, image by image; None where there is nothing to say."""
+    sign = {"higher": 1, "lower": -1, "neither": 0}[metric.better]
+    means = {m: s.mean for m, s in found.summary(metric.name).items() if m not in found.controls and s.count > 1}
+    if not metric.judges or len(means) < 2:
+        return None
+    best = max(means, key=lambda m: sign * means[m])
+    pairs = {m: p for m, p in found.against(metric.name, best).items() if m in means and p.count}
+    beaten = [m for m, p in pairs.items() if sign * p.difference < 0 and p.p < level]
+    alike = [m for m in pairs if m not in beaten]
+    said = [f"is better than {', '.join(beaten)} (paired, p < {level:g})"] if beaten else []
+    said += [f"is not told apart from {', '.join(alike)}"] if alike else []
+    return f"{metric.name}: {best} {', and '.join(said)}."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import InputError, ParameterError
+from sightline.errors import InputError, ParameterError, RefusedError
 from sightline.evaluation.case import Case
 from sightline.evaluation.measuring import again_by, truth_at_input, views_of
 from sightline.evaluation.registry import find_metrics, metric_parameters
@@ -22,6 +23,8 @@ from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import PerImage, Target, part_of
 
 __all__ = ["measure"]
+
+_SAME = 0.01
 
 
 def measure(
@@ -71,12 +74,37 @@ def measure(
         with views_of(part, batch) as views:
             again = again_by(part, part.methods[0], views["logit"]) if method or made else None
             case = Case(views, heat.to(views["logit"].x.device), _truth(truth, batch), again)
+            if method and any("method" in m.needs and m.family in ("robustness", "axiom") for m in metrics):
+                _refuse_others(case, method)
             for m in metrics:
-                values = m.compute(case, **resolved[m.name])
+                with _named(m.name):
+                    values = m.compute(case, **resolved[m.name])
                 found[m.name].append(values.double().cpu().numpy()[: len(batch)])
         count, dims = count + len(batch), batch[0].x.ndim - 1
     _refuse_counts(maps, made, count, dims)
     return {name: np.concatenate(values) for name, values in found.items()}
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Let errors begin with the metric's name."""
+    try:
+        yield
+    except (RefusedError, InputError) as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _refuse_others(case: Case, method: str) -> None:
+    """Refuse maps that a method does not give: what it gives for other inputs could not be compared with them."""
+    own = case.explained().flatten(1).double()
+    given = case.maps.flatten(1).double()
+    gap = (own - given).abs().amax(1) / own.abs().amax(1).clamp(min=1e-30)
+    if bool((gap > _SAME).any()):
+        raise InputError(
+            f"the maps are not what {method} gives here (they differ by {float(gap.max()):.0%} of the largest value, "
+            "perhaps because they were scaled), and metrics that explain again compare with it: give them as they came "
+            "from it, or the explanations themselves."
+        )
 
 
 def _raise(failure: Failure) -> None:
@@ -138,9 +166,13 @@ def _maps(maps: Any, made: Sequence[Explanation], batch: Sequence[Sample]) -> Te
 
 def _at_input(values: np.ndarray, sample: Sample) -> np.ndarray:
     size = tuple(sample.x.shape[1:])
-    found = values[sample.number] if sample.number < len(values) else np.empty(0)
+    if sample.number >= len(values):
+        raise InputError(f"{len(values)} maps came for more images; wanted one for each image.")
+    found = values[sample.number]
     if sample.geometry is not None and found.shape == sample.geometry.original != size:
-        found = np.nan_to_num(sample.geometry.to_tensor(found), nan=0.0) if np.isfinite(found).all() else found
+        outside = ~sample.geometry.seen()  # what the crop cut off may be unknown
+        found = sample.geometry.to_tensor(np.where(outside & np.isnan(found), np.nan, found))
+        found = np.where(sample.geometry.filled(), found, 0)
     if found.shape != size:
         own = f" or the picture's {sample.geometry.original}" if sample.geometry is not None else ""
         raise InputError(f"a map of shape {found.shape} came; wanted the model's input, {size},{own} for each image.")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sightline.engine import explain_batch, goals_of, refuse_other_labels
-from sightline.errors import InputError, RefusedError, SightlineError, TargetError
+from sightline.errors import InputError, LayerError, RefusedError, SightlineError, TargetError
 from sightline.evaluation.case import Again, Case, Score
 from sightline.evaluation.metrics.cells import sums
 from sightline.evaluation.metrics.covering import covering_cells, grid
@@ -130,7 +130,7 @@ class _Refusals:
         self.fail, self.said = fail, ""
 
     def __call__(self, failure: Failure) -> None:
-        if failure.method is None or not isinstance(failure.error, RefusedError):
+        if failure.method is None or not isinstance(failure.error, (RefusedError, LayerError)):
             self.fail(failure)
         else:
             self.said = str(failure.error)

@@ -78,8 +78,17 @@ class Evaluation:
         return list(dict.fromkeys(r.image for r in self.rows if r.metric not in mosaics))
 
     def values(self, method: str, metric: str) -> np.ndarray:
-        """Return a method's values by a metric, in the order of the images that it was computed for."""
-        return np.array([r.value for r in self.rows if r.method == method and r.metric.partition("@")[0] == metric])
+        """Return a method's values by a metric, in the order of the images that it was computed for.
+
+        Cells of one mosaic share their pixels, so a mosaic has the mean of its cells.
+        """
+        rows = [r for r in self.rows if r.method == method and r.metric.partition("@")[0] == metric]
+        if "mosaic" not in METRICS[metric].needs:
+            return np.array([r.value for r in rows])
+        cells: dict[str, list[float]] = {}
+        for r in rows:
+            cells.setdefault(r.image.partition(", ")[0], []).append(r.value)
+        return np.array([np.mean(values) for values in cells.values()])
 
     def summary(self, metric: str) -> dict[str, Summary]:
         """Return each method's mean by a metric, with its standard error and how many values are undefined."""
@@ -137,7 +146,7 @@ class Evaluation:
 
     def _metric(self, metric: Metric) -> dict[str, Any]:
         start = self.start(metric.name)
-        best = {c: self.against(metric.name, c) for c in controls_of(self.methods)}
+        best = {other: self.against(metric.name, other) for other in self.methods}
         return {
             "better": metric.better,
             "start": start.to_dict() if start else None,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from sightline.errors import InputError, ParameterError
@@ -29,7 +30,7 @@ from sightline.evaluation.measuring import Measured, Task, Truth, counted, expla
 from sightline.evaluation.objects.reading import read_truths
 from sightline.evaluation.over_mosaics import MOSAIC, work_mosaics
 from sightline.evaluation.results import Evaluation
-from sightline.evaluation.rows import parts_of, skipped_of
+from sightline.evaluation.rows import parts_of, refusal, skipped_of
 from sightline.evaluation.store import Store, open_store
 from sightline.evaluation.truth.scenes import COUNT, SOURCE, findings, scene_set
 from sightline.explanation import Explanation
@@ -65,8 +66,10 @@ class _Run:
             raise failure.error
         image = self.task.file(failure.image) or str(failure.image)
         reason = str(failure.error).replace(str(failure.image), image)
-        self.failed.append({"image": image, "method": failure.method, "metric": None, "reason": reason})
-        self.tell(failure)
+        told = {"image": image, "method": failure.method, "metric": None, "reason": reason}
+        if told not in self.failed:
+            self.failed.append(told)
+            self.tell(failure)
 
     def measure(self, batch: Sequence[Sample]) -> None:
         """Measure a batch and keep what came of it."""
@@ -111,7 +114,7 @@ def evaluate(
     metric: str | Sequence[str] | None = None,
     *,
     target: Target = "top1",
-    truth: Truth | str | os.PathLike[str] | None = None,
+    truth: Truth | str | os.PathLike[str] | Sequence[np.ndarray] | np.ndarray | None = None,
     layer: Any = None,
     precision: Precision = "model",
     seed: int = 0,
@@ -127,15 +130,15 @@ def evaluate(
 ) -> Evaluation:
     """Measure methods, and four controls beside them, by metrics over images.
 
-    ``images`` are what `explain` takes, or "demo/scenes": 60 scenes, or ``limit``, whose objects are known and half of
-    which carry a watermark; the findings say whether the model decides by it. ``truth`` is a file of boxes or a folder
-    of masks (see `read_truths`), or gives for a sample the mask (H, W) of its object, or None. ``metric`` is
-    single_deletion, insertion, deletion, parameter_randomization and random_logit unless given, with truth also
-    pointing_game and energy_pointing_game. ``limit`` takes so many images, drawn by the seed; ``budget`` is in seconds,
-    and ends the run after the last batch that fits. ``precision`` is that of `explain`: "auto" halves the time of
-    sweeps. ``cards`` images get trust cards. ``out`` is a directory: an interrupted run goes on there. ``parameters``
-    are those of methods, as in `explain`, and of metrics, as ``{"deletion.steps": 14}``. ``on_cost`` is told the cost,
-    measured on one image and one mosaic, before the others are begun.
+    ``images`` are what `explain` takes, or "demo/scenes": 60 scenes, or ``limit``, whose objects are known and half
+    of which carry a watermark; the findings say whether the model decides by it. ``truth`` is a file of boxes or a
+    folder of masks (see `read_truths`), masks (N, H, W), or gives for a sample the mask (H, W) of its object, or
+    None. ``metric`` is single_deletion, insertion, deletion, parameter_randomization and random_logit unless given,
+    with truth also pointing_game and energy_pointing_game. ``limit`` takes so many images, drawn by the seed;
+    ``budget`` is in seconds, and ends the run after the last batch that fits. ``precision`` is that of `explain`:
+    "auto" halves the time of sweeps. ``cards`` images get trust cards. ``out`` is a directory: an interrupted run
+    goes on there. ``parameters`` are those of methods, as in `explain`, and of metrics, as ``{"deletion.steps":
+    14}``. ``on_cost`` is told the cost, measured on one image and one mosaic, before the others are begun.
 
     Raises what `explain` raises; ParameterError for unknown metrics and for a budget that no image fits.
 
@@ -148,11 +151,12 @@ def evaluate(
     drawn = scene_set(limit or COUNT, seed) if isinstance(images, str) and images == SOURCE else None
     if drawn is not None:
         images, truth = drawn.images, truth or drawn.objects
-    known = read_truths(truth, images) if isinstance(truth, (str, os.PathLike)) else truth
-    asked = metric if metric is not None else DEFAULT_METRICS if known is None else f"{DEFAULT_METRICS},{TRUTH_METRICS}"
-    task = made_task(loaded, method, asked, target, known, layer, precision, seed, parameters or {})
     listed = images if isinstance(images, (list, tuple, Tensor)) else [images]
     numbers = drawn_numbers(len(listed), limit, seed)
+    from_file = read_truths(truth, images) if isinstance(truth, (str, os.PathLike)) else None
+    known = from_file or _as_truth(truth, numbers, len(listed))
+    asked = metric if metric is not None else DEFAULT_METRICS if known is None else f"{DEFAULT_METRICS},{TRUTH_METRICS}"
+    task = made_task(loaded, method, asked, target, known, layer, precision, seed, parameters or {})
     chosen = [listed[i] for i in numbers] if isinstance(listed, (list, tuple)) else listed[numbers]
     task = replace(task, root=root_of(chosen), numbers=numbers)
     settings = settings_of(task, seed, len(chosen))
@@ -165,13 +169,25 @@ def evaluate(
     return found if drawn is None else replace(found, findings=(*findings(loaded, drawn), *found.findings))
 
 
+def _as_truth(truth: Any, numbers: Sequence[int], images: int) -> Truth | None:
+    """Return masks, one for each image of the call, as the function that gives a sample's."""
+    if truth is None or callable(truth):
+        return truth  # type: ignore[no-any-return]
+    masks = [np.asarray(m, bool) for m in truth]
+    if len(masks) != images or any(m.ndim < 1 for m in masks):
+        raise InputError(
+            f"{len(masks)} masks came for {images} images; wanted one (H, W) for each, or a file of boxes."
+        )
+    return lambda sample: masks[numbers[sample.number]]
+
+
 def _work(
     run: _Run, images: Any, budget: float | None, batch_size: int, on_cost: Callable[[Cost], None]
 ) -> Cost | None:
     """Measure two images alone, say what all will cost, and do as many as the budget allows."""
     deadline = math.inf if budget is None else time.perf_counter() + budget
     model, cost = run.task.plan.model, None
-    todo = _todo(run, samples(model, images, run.fail))
+    todo, before_it = _todo(run, samples(model, images, run.fail)), len(run.store.done)
     for sample in itertools.islice(todo, 2):  # the first warms everything up, the second tells what one takes
         before, started = run.forwards, time.perf_counter()
         run.measure([sample])
@@ -182,9 +198,11 @@ def _work(
                 f"({cost.forwards_each} forward passes); give more time, or fewer methods and metrics."
             )
     if cost is not None:
-        on_cost(cost)
+        _refuse_if_all_fail(run)
+        on_cost(replace(cost, images=max(0, len(images) - before_it)))
     for batch in batches(todo, min(max(1, batch_size), model.batch or batch_size)):
         if cost is not None and time.perf_counter() + cost.seconds_each > deadline:
+            run.store.skipped.append(_ended(run, budget, len(images)))
             break
         run.measure(batch)
     return cost
@@ -201,6 +219,21 @@ def _todo(run: _Run, found: Iterator[Sample]) -> Iterator[Sample]:
 
 def _key(task: Task, sample: Sample) -> str:
     return f"{task.name(sample)}:{sample.hash or sample.number}"
+
+
+def _refuse_if_all_fail(run: _Run) -> None:
+    """Raise what fails for every method on the first images: it will for the others too."""
+    reasons = {s["reason"] for s in run.store.skipped}
+    if not run.store.rows and len(reasons) == 1:
+        raise InputError(f"nothing can be measured: {reasons.pop()}")
+
+
+def _ended(run: _Run, budget: float | None, images: int) -> dict[str, Any]:
+    reason = (
+        f"the budget of {budget:g} s ended the run after {len(run.store.done)} of {images} images; the same command "
+        "goes on from there."
+    )
+    return refusal(None, None, reason)
 
 
 def _finished(

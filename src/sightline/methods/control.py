@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,10 +18,15 @@ __all__ = ["centre", "constant", "edges", "random"]
     family="control", cite="Adebayo et al. 2018, arXiv:1810.03292 (random maps)", reads="scores", style="sequential"
 )
 def random(rec: Recording) -> Tensor:
-    """Uniform noise from 0 to 1, the same for each image: what no explanation should be worse than."""
-    generator = torch.Generator().manual_seed(rec.seed)
-    noise = torch.rand(rec.x.shape[2:], generator=generator, dtype=torch.float64)
-    return noise.to(rec.x).expand(len(rec.x), *noise.shape)
+    """Uniform noise from 0 to 1, drawn for each image by the seed and its pixels: to be beaten by any explanation."""
+    return torch.stack([_noise(image, rec.seed) for image in rec.x])
+
+
+def _noise(image: Tensor, seed: int) -> Tensor:
+    """Draw noise (*S) that is the same for an image in any batch, and another for another image."""
+    digest = hashlib.sha256(image.detach().float().cpu().contiguous().numpy().tobytes()).digest()
+    generator = torch.Generator().manual_seed((seed ^ int.from_bytes(digest[:7], "big")) % 2**63)
+    return torch.rand(image.shape[1:], generator=generator, dtype=torch.float64).to(image)
 
 
 @method(

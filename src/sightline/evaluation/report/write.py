@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sightline.evaluation.findings import comparison_of
 from sightline.evaluation.registry import Metric
 from sightline.evaluation.report.dots import colours, dot_plots
 from sightline.evaluation.report.lines import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, curve_plots
@@ -64,6 +65,7 @@ def _about(found: Evaluation) -> dict[str, Any]:
         "versions": _versions(),
         "about_methods": {name: METHODS[name] for name in found.methods},
         "best_controls": {m.name: best_control(found, m) for m in found.metrics},
+        "comparisons": {m.name: comparison_of(found, m) for m in found.metrics},
         "fewest": FEWEST,
         "firm": _FIRM,
         "level": LEVEL,
