@@ -138,7 +138,7 @@ def main() -> None:
         table.add_column(heading, overflow="fold")
     for case, ours in OURS.items():
         table.add_row(case, theirs[case], ours())
-    Console(width=150).print(table)
+    Console(width=150, markup=False).print(table)
 
 
 if __name__ == "__main__":
