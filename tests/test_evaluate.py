@@ -128,7 +128,10 @@ def test_a_budget_ends_the_run_and_one_too_small_is_refused(monkeypatch: pytest.
     found = evaluate("demo/honest", PICTURES, "gradient", "single_deletion", budget=100, batch_size=1)
     assert 0 < found.cost["measured"] < len(PICTURES)
     assert found.cost["asked"] == len(PICTURES)
-    assert any("the budget of 100 s ended the run" in s["reason"] for s in found.skipped)
+    reasons = [s["reason"] for s in found.skipped]
+    assert any("the budget of 100 s ended the run" in r for r in reasons)
+    assert any("no time for trust cards" in r for r in reasons)
+    assert not any(e.check for maps in found.shown for e in maps)
     with pytest.raises(ParameterError, match="too small: one image took"):
         evaluate("demo/honest", PICTURES[:3], "gradient", "deletion", budget=1e-6)
 
@@ -193,6 +196,9 @@ def test_masks_are_taken_as_arrays() -> None:
     np.testing.assert_array_equal(
         given.values("gradient", "energy_pointing_game"), asked.values("gradient", "energy_pointing_game")
     )
+    nowhere = np.zeros((2, 96, 96), bool)
+    scenes = evaluate("demo/honest", "demo/scenes", "gradient", "energy_pointing_game", truth=nowhere, limit=2, cards=0)
+    assert np.isnan(scenes.values("gradient", "energy_pointing_game")).all()
     with pytest.raises(InputError, match="3 masks came for 4 images"):
         evaluate("demo/honest", PICTURES[:4], "gradient", "energy_pointing_game", truth=masks[:3])
 

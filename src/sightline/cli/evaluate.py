@@ -166,9 +166,10 @@ def _tell(failure: Failure) -> None:
 
 
 def _say(cost: Cost) -> None:
+    cards = "; trust cards of the first images come on top" if cost.what == "image" else ""
     note(
         f"cost: {cost.forwards_each} forward passes and {cost.seconds_each:.2f} s for one {cost.what}, so about "
-        f"{_duration(cost.seconds)} for {cost.images}"
+        f"{_duration(cost.seconds)} for {cost.images}{cards}"
     )
 
 

@@ -89,6 +89,12 @@ class _Run:
             explain_each(self.task.plan, found, self.fail)
             self._show(found)
 
+    @property
+    def card_seconds(self) -> float:
+        """About what the trust cards of one image take: each explains it eleven more times."""
+        methods = [m.name for m in self.task.plan.methods if m.family != "control"]
+        return 12 * sum(self.store.seconds.get(m, 0.0) for m in methods) / max(1, len(self.store.done))
+
     def checked(self, cards: int) -> list[list[Explanation]]:
         """Return what is shown, with trust cards for the first images' methods, controls left out."""
         methods = [m for m in self.task.plan.methods if m.family != "control"]
@@ -150,11 +156,12 @@ def evaluate(
     loaded = model if isinstance(model, Model) else load(model)
     drawn = scene_set(limit or COUNT, seed) if isinstance(images, str) and images == SOURCE else None
     if drawn is not None:
-        images, truth = drawn.images, truth or drawn.objects
+        images, truth = drawn.images, drawn.objects if truth is None else truth
     listed = images if isinstance(images, (list, tuple, Tensor)) else [images]
     numbers = drawn_numbers(len(listed), limit, seed)
-    from_file = read_truths(truth, images) if isinstance(truth, (str, os.PathLike)) else None
-    known = from_file or _as_truth(truth, numbers, len(listed))
+    if isinstance(truth, (str, os.PathLike)):
+        truth = read_truths(truth, images)
+    known = _as_truth(truth, numbers, len(listed))
     asked = metric if metric is not None else DEFAULT_METRICS if known is None else f"{DEFAULT_METRICS},{TRUTH_METRICS}"
     task = made_task(loaded, method, asked, target, known, layer, precision, seed, parameters or {})
     chosen = [listed[i] for i in numbers] if isinstance(listed, (list, tuple)) else listed[numbers]
@@ -165,7 +172,11 @@ def evaluate(
     started = time.perf_counter()
     cost = _work(run, chosen, budget, batch_size, on_cost) if task.looks_at_images else None
     work_mosaics(run, chosen, math.inf if budget is None else started + budget, on_cost)
-    found = _finished(run, settings, cost, time.perf_counter() - started, len(chosen), cards)
+    spent = time.perf_counter() - started
+    if budget is not None and cards and spent + cards * run.card_seconds > budget:
+        cards = 0
+        run.store.skipped.append(refusal(None, None, "the budget left no time for trust cards."))
+    found = _finished(run, settings, cost, spent, len(chosen), cards)
     return found if drawn is None else replace(found, findings=(*findings(loaded, drawn), *found.findings))
 
 

@@ -5,7 +5,6 @@ NaN where no object is marked, or where nothing of the map is positive.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, TypeAlias
 
 import numpy as np
@@ -164,7 +163,10 @@ def _regions(mask: np.ndarray) -> list[tuple[int, Box]]:
 
 
 def _overlap(a: Box, b: Box) -> float:
-    volume: Callable[[Box], int] = lambda box: int(np.prod([s.stop - s.start for s in box]))  # noqa: E731
     inner = tuple(slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
-    shared = volume(inner) if all(s.stop > s.start for s in inner) else 0
-    return shared / (volume(a) + volume(b) - shared)
+    shared = _volume(inner) if all(s.stop > s.start for s in inner) else 0
+    return shared / (_volume(a) + _volume(b) - shared)
+
+
+def _volume(box: Box) -> int:
+    return int(np.prod([s.stop - s.start for s in box]))
