@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import benchmark, compare, concepts, demo, errors, evaluate, explain, listing, optimized
+from sightline.cli import benchmark, compare, concepts, demo, errors, evaluate, explain, listing, optimized, train
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -33,6 +33,9 @@ app.command("evaluate", short_help="Measure which methods can be trusted, over a
 )
 app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
     errors.errors_command
+)
+app.command("train", short_help="Train a classifier on a folder of pictures.", epilog=train.EXAMPLES)(
+    train.train_command
 )
 app.command("benchmark", short_help="Test methods where the right answer is known.", epilog=benchmark.EXAMPLES)(
     benchmark.benchmark_command

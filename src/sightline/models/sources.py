@@ -15,7 +15,8 @@ from sightline.demo.scenes import CLASSES, SIZE
 from sightline.errors import ModelError, suggest
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
-from sightline.models import exported, factory, files, hub, keras, keras_zoo, onnx, zoo
+from sightline.models import bundle, exported, factory, files, hub, keras, keras_zoo, onnx, zoo
+from sightline.models.architectures import ARCHITECTURES
 from sightline.models.function import FunctionNet
 from sightline.models.model import Model, guess_channels, usual_preprocessing
 
@@ -87,6 +88,11 @@ def named(what: str, asked: Asked) -> Model:
         return named(name, replace(asked, weights=file))
     if what in _DEMO:
         return _demo(what)
+    if what in ARCHITECTURES:
+        return _own(what, asked)
+    if bundle.is_bundle(what):
+        _refuse_weights(what, asked)
+        return bundle.read_bundle(Path(what), lambda name, file: named(name, replace(asked, weights=file)))
     if what.startswith(keras_zoo.PREFIX):
         return keras_zoo.keras_application(what.removeprefix(keras_zoo.PREFIX), asked.weights, asked.seed)
     if what.startswith(hub.TIMM):
@@ -118,6 +124,21 @@ def _demo(name: str) -> Model:
     how = Preprocessing(resize=SIZE, crop=SIZE, mean=DEMO_MEAN, std=DEMO_STD)
     module = load_demo(_DEMO[name])
     return Model(module, name, how, Labels(CLASSES), weights="embedded")
+
+
+def _own(name: str, asked: Asked) -> Model:
+    """Build an architecture of Sightline's own, with as many classes as its weights have."""
+    known = ARCHITECTURES[name]
+    state = {} if asked.file is None else files.read_state(asked.file, trust=asked.trust)
+    classes = next((len(v) for k, v in state.items() if k == "head.weight"), None)
+    module = known.build(classes, asked.seed)
+    if state:
+        files.fit_weights(module, state, name, str(asked.file))
+    notes = () if state else (zoo.RANDOM,)
+    said = "random" if asked.file is None else asked.file.name
+    return Model(
+        module, name, known.preprocessing, weights=said, notes=notes, input_size=known.input_size, dims=known.dims
+    )
 
 
 def _from_weights_file(path: Path, asked: Asked) -> Model:

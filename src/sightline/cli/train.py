@@ -1,0 +1,178 @@
+"""``sightline train``: a trained classifier from a folder of pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sightline.cli import options as opt
+from sightline.cli.console import console, note, print_json
+
+if TYPE_CHECKING:
+    from sightline.training.job import Told
+    from sightline.training.run import Training
+
+__all__ = ["EXAMPLES", "train_command"]
+
+EXAMPLES = """\b
+Examples:
+  sightline train photos --model mobilenet_v2 --out run
+  sightline explain photo.jpg --model run
+  sightline train photos --model resnet18 --freeze none --augment all --epochs 30 --out run
+  sightline train mnist1d --out digits
+  sightline train tiles --preset hmt-vgg7 --out tissue
+  sightline train photos --model mobilenet_v2 --out run --resume
+"""
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="FOLDER", help="A folder of class folders (or train/ and val/ with them), or mnist1d.", show_default=False
+    ),
+]
+OneModel = Annotated[
+    str | None, typer.Option("--model", "-m", help=f"What is trained: {opt.MODEL_HELP}; vgg7, mnist1d-cnn.")
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="A recorded recipe: mnist1d, hmt-vgg7, cats-dogs-vgg16.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training in --out that was broken off.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """The settings of a training, each None where it was not given."""
+
+    weights: Annotated[str | None, typer.Option("--weights", help="Published weights, a file, or none for random.")] = None
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            "--freeze",
+            help="What keeps its weights: features (all but the last block), none, or so many layers from the input "
+            "on. Default: features where the weights are trained, none where they are random.",
+            metavar="features|none|N",
+        ),
+    ] = None
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most so many. Default: 100.")] = None
+    patience: Annotated[
+        int | None,
+        typer.Option("--patience", min=0, help="Stop after so many epochs without a better one; 0: never. Default: 6."),
+    ] = None
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", help="Learning rate. Default: 0.001; 0.0001 where trained weights change throughout."),
+    ] = None
+    optimizer: Annotated[
+        Literal["adamw", "adam", "sgd"] | None, typer.Option("--optimizer", help="Default: adamw.")
+    ] = None
+    momentum: Annotated[float | None, typer.Option("--momentum", help="Of sgd. Default: 0.9.")] = None
+    weight_decay: Annotated[
+        float | None, typer.Option("--weight-decay", help="Of weights, not of biases and norms. Default: 0.0001.")
+    ] = None
+    schedule: Annotated[
+        Literal["plateau", "cosine", "one-cycle", "constant"] | None,
+        typer.Option("--schedule", help="How the learning rate changes. Default: plateau (halved where accuracy stands)."),
+    ] = None
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Default: 32.")] = None
+    steps_per_epoch: Annotated[
+        int | None, typer.Option("--steps-per-epoch", min=1, help="End an epoch after so many batches.")
+    ] = None
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", min=8, help="The input's side in pixels. Default: the model's.")
+    ] = None
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            "--augment",
+            help="all, none, or some of hflip, vflip, rotate=15, shear=10, crop=0.7. Default: none, for which frozen "
+            "features are computed only once.",
+            metavar="LIST",
+        ),
+    ] = None
+    class_weights: Annotated[
+        Literal["auto", "balanced", "none"] | None,
+        typer.Option("--class-weights", help="Let rare classes weigh more. Default: auto (where it is 1.5 to 1 or worse)."),
+    ] = None
+    val_share: Annotated[
+        float | None, typer.Option("--val-share", help="Held back where there is no val/ folder. Default: 0.2.")
+    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the split, the new weights and every draw. Default: 0.")] = None
+
+
+@opt.grouped
+def train_command(
+    folder: Data,
+    choices: Choices,
+    model: OneModel = None,
+    preset: Preset = None,
+    resume: Resume = False,
+    fit: opt.Fit = None,
+    preprocess: opt.Preprocess = None,
+    device: opt.Device = "auto",
+    trust: opt.Trust = False,
+    out: opt.Out = Path("sightline-training"),
+    json: opt.Json = False,
+) -> None:
+    """Train a classifier on a folder of pictures, and write what explain, evaluate and errors open."""
+    from sightline.training.run import train
+
+    settings = _settings(folder, model, preset, choices)
+    with _shown() as told:
+        found = train(folder, out=out, settings=settings, resume=resume, device=device, trust=trust, told=told)
+    if json:
+        print_json(found.to_dict())
+    else:
+        _print(found)
+    raise typer.Exit(_code(found))
+
+
+def _settings(folder: str, model: str | None, preset: str | None, choices: Choices) -> Any:
+    from sightline.training import presets
+    from sightline.training.settings import Settings
+
+    base = presets.preset(preset) if preset else presets.PRESETS.get(folder) or Settings()
+    given = {k: v for k, v in vars(choices).items() if v is not None} | ({"model": model} if model else {})
+    if given.get("weights", "").casefold() == "none":
+        given["weights"] = None
+    return dataclasses.replace(base, **given)
+
+
+def _code(found: Training) -> int:
+    if found.fitted.ended == "interrupted":
+        return 130
+    return 2 if found.fitted.ended == "loss not finite" or found.data.skipped else 0
+
+
+@contextmanager
+def _shown() -> Iterator[Told]:
+    """Show bars on a terminal, and a line for each epoch everywhere."""
+    from sightline.training.job import Told
+
+    yield Told(note=note, epoch=lambda row: note(_line(row)))
+
+
+def _line(row: Any) -> str:
+    return (
+        f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  validation loss {row.val_loss:.4f}  "
+        f"accuracy {row.val_accuracy:.4f}  {row.seconds:.1f} s"
+    )
+
+
+def _print(found: Training) -> None:
+    screen = console()
+    for text in (*found.data.notes, *found.fitted.notes):
+        screen.print(f"note: {text}")
+    best = found.best
+    if found.fitted.why:
+        screen.print(f"stopped: {found.fitted.why}; the best epoch is kept.")
+    screen.print(f"best epoch {best.epoch} of {len(found.fitted.rows)}: validation accuracy {best.val_accuracy:.4f}")
+    if found.test_accuracy is not None:
+        screen.print(f"test accuracy {found.test_accuracy:.4f} on {len(found.data.parts['test'])} images")
+    if found.fitted.ended == "interrupted":
+        screen.print(f"interrupted; go on with: {shlex.join(['sightline', *sys.argv[1:], '--resume'])}")
+    screen.print(f"→ {found.out}   sightline explain IMAGE --model {found.out}")

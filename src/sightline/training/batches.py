@@ -1,0 +1,85 @@
+"""The examples of a data set as a model takes them, in an order and with changes that follow from seed, epoch, example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from sightline.geometry import Preprocessing, prepare
+from sightline.images import MAX_PIXELS, read_image
+from sightline.signals import read_signal, standardised
+from sightline.training.augment import Augmentation
+from sightline.training.data import Part
+
+__all__ = ["Examples", "epoch_seed", "order", "weights_of_classes"]
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """A part as inputs (C, *S) with labels, by (epoch, number): the same key gives the same tensor, in any process."""
+
+    part: Part
+    how: Preprocessing
+    dims: int = 2
+    augmentation: Augmentation = Augmentation()
+    seed: int = 0
+    max_pixels: int = MAX_PIXELS
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        epoch, number = key
+        x = self.plain(number)
+        if not self.augmentation.is_none:
+            x = _resampled(x, self.augmentation.matrix(np.random.default_rng((self.seed, epoch, number))))
+        return x, torch.from_numpy(self.part.labels)[number]
+
+    def plain(self, number: int) -> Tensor:
+        """Return an example without augmentation."""
+        given: Any = self.part.images[number]
+        if self.dims == 2:
+            picture = read_image(given, channels=self.how.channels, max_pixels=self.max_pixels)
+            return prepare(picture, self.how)[0]
+        return standardised(read_signal(given, dims=self.dims, channels=self.how.channels).values, self.how)[0]
+
+
+def _resampled(x: Tensor, matrix: np.ndarray) -> Tensor:
+    grid = affine_grid(torch.from_numpy(matrix)[None].to(x.dtype), [1, *x.shape], align_corners=False)
+    return grid_sample(x[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
+
+
+def order(count: int, epoch: int, seed: int, most: int | None = None) -> list[Key]:
+    """Return an epoch's examples in their drawn order, all of them or ``most``; a part that is too small goes round.
+
+    >>> order(3, 0, seed=0) == order(3, 0, seed=0), len(order(3, 1, seed=0, most=7))
+    (True, 7)
+    """
+    rng = np.random.default_rng((seed, epoch))
+    wanted = count if most is None else most
+    drawn = np.concatenate([rng.permutation(count) for _ in range(-(-wanted // count))])[:wanted]
+    return [(epoch, int(number)) for number in drawn]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return the seed of what an epoch draws besides, such as dropout."""
+    return int(np.random.SeedSequence((seed, epoch, 1)).generate_state(1)[0])
+
+
+def weights_of_classes(counts: Sequence[int], asked: str) -> list[float] | None:
+    """Return N / (K n_c), each class's weight in the loss, or None where all weigh the same.
+
+    "auto" balances where one class has more than 1.5 times the images of another.
+    """
+    uneven = max(counts) > (1.5 if asked == "auto" else 1) * min(counts)
+    if asked == "none" or not uneven:
+        return None
+    return [sum(counts) / (len(counts) * n) for n in counts]

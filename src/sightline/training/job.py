@@ -1,0 +1,61 @@
+"""One training under way: what is trained on what, where it is written, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sightline.models.model import Model
+from sightline.training.data import DataSet
+from sightline.training.history import Row
+from sightline.training.settings import Settings
+
+__all__ = ["Fitted", "Job", "NotFiniteError", "Told"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who is told of progress: a stage and how many steps it has, a number of steps done, an epoch that ended, a note."""
+
+    stage: Callable[[str, int], None] = lambda name, steps: None
+    step: Callable[[int], None] = lambda steps: None
+    epoch: Callable[[Row], None] = lambda row: None
+    note: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """``model`` is to learn ``data`` as ``settings`` say, in the folder ``out``; ``resume`` goes on with what is there."""
+
+    model: Model
+    data: DataSet
+    settings: Settings
+    out: Path
+    resume: bool = False
+    told: Told = field(default_factory=Told)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the best and the last state are kept."""
+        return self.out / "checkpoints"
+
+
+Ended = Literal["finished", "stopped early", "interrupted", "loss not finite"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The trained model, every epoch, how it ended, and what a reader should know."""
+
+    model: Model
+    rows: tuple[Row, ...]
+    ended: Ended
+    why: str = ""
+    notes: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+class NotFiniteError(Exception):
+    """The loss became NaN or infinite; the text says where."""

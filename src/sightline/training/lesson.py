@@ -1,0 +1,152 @@
+"""The network as Lightning trains it: steps, optimizer, learning rate, and what a checkpoint has to hold of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader
+
+from sightline.forward import find_logits
+from sightline.training.batches import epoch_seed, order
+from sightline.training.heads import set_modes
+from sightline.training.job import NotFiniteError
+from sightline.training.settings import Settings
+
+__all__ = ["Lesson", "steps_in_epoch"]
+
+_PLATEAU = {"mode": "max", "factor": 0.5, "patience": 2}
+_SCHEDULE = "plateau_schedule"
+
+
+def steps_in_epoch(count: int, asked: Settings) -> int:
+    """Return how many batches an epoch has."""
+    return asked.steps_per_epoch or -(-count // asked.batch_size)
+
+
+class Lesson(lightning.LightningModule):
+    """Cross-entropy of a network's logits over examples that are found by (epoch, number)."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        train: Any,
+        val: Any,
+        asked: Settings,
+        lr: float,
+        *,
+        kept: frozenset[str] = frozenset(),
+        weights: Sequence[float] | None = None,
+        on_step: Callable[[int], None] = lambda steps: None,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.net, self.train_examples, self.val_examples = net, train, val
+        self.asked, self.rate, self.kept, self.on_step, self.workers = asked, lr, kept, on_step, workers
+        self.plateau: lr_scheduler.ReduceLROnPlateau | None = None
+        found = None if weights is None else torch.tensor(weights)
+        self.register_buffer("class_weights", found, persistent=False)
+
+    # --- examples -------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Any:
+        """Return this epoch's examples in this epoch's order; Lightning asks anew for each."""
+        most = None if self.asked.steps_per_epoch is None else self.asked.steps_per_epoch * self.asked.batch_size
+        keys = order(len(self.train_examples), self.current_epoch, self.asked.seed, most)
+        return self._loader(self.train_examples, keys)
+
+    def val_dataloader(self) -> Any:
+        """Return the validation examples in their own order."""
+        return self._loader(self.val_examples, [(0, n) for n in range(len(self.val_examples))])
+
+    def _loader(self, examples: Any, keys: list[tuple[int, int]]) -> Any:
+        return DataLoader(examples, self.asked.batch_size, sampler=keys, num_workers=self.workers)
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Draw what the epoch draws from its own seed, so that a broken epoch is repeated as it was."""
+        torch.manual_seed(epoch_seed(self.asked.seed, self.current_epoch))
+        set_modes(self.net, self.kept)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        """Return the loss of a batch."""
+        x, target = batch
+        logits = find_logits(self.net(x), len(x)).float()
+        loss = cross_entropy(logits, target, self.class_weights, label_smoothing=self.asked.label_smoothing)
+        self._check(loss, number)
+        self._note(logits, target, "")
+        self.on_step(1)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+        """Add a batch to the validation's loss and accuracy."""
+        x, target = batch
+        self._note(find_logits(self.net(x), len(x)).float(), target, "val_")
+
+    def _note(self, logits: Tensor, target: Tensor, which: str) -> None:
+        right = (logits.argmax(1) == target).double().mean()
+        found = {f"{which}loss": cross_entropy(logits, target).double(), f"{which}accuracy": right}
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(target))
+
+    def _check(self, loss: Tensor, number: int) -> None:
+        if not math.isfinite(loss.item()):
+            rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+            raise NotFiniteError(
+                f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, step {number + 1}, at a learning "
+                f"rate of {rate:.3g}"
+            )
+
+    # --- optimizer ------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer, with a schedule that steps with it where one is asked for that follows the steps."""
+        optimizer = self._optimizer()
+        total = self.asked.epochs * steps_in_epoch(len(self.train_examples), self.asked)
+        schedule: Any = None
+        if self.asked.schedule == "cosine":
+            schedule = lr_scheduler.CosineAnnealingLR(optimizer, total)
+        elif self.asked.schedule == "one-cycle":
+            cycled = self.asked.optimizer != "sgd" or self.asked.momentum > 0
+            schedule = lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=total, cycle_momentum=cycled)
+        elif self.asked.schedule == "plateau":
+            self.plateau = lr_scheduler.ReduceLROnPlateau(optimizer, **_PLATEAU)  # type: ignore[arg-type]
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        learned = [p for p in self.net.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in learned if p.ndim > 1], "weight_decay": self.asked.weight_decay},
+            {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if self.asked.optimizer == "sgd":
+            return torch.optim.SGD(groups, self.rate, momentum=self.asked.momentum)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.asked.optimizer]
+        return kind(groups, self.rate)
+
+    def on_validation_epoch_end(self) -> None:
+        """Lower the rate where accuracy stands still: here, since Lightning would do so after the checkpoint is written."""
+        if self.plateau is not None:
+            self.plateau.step(self.trainer.callback_metrics["val_accuracy"].item())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the schedule that is ours."""
+        if self.plateau is not None:
+            checkpoint[_SCHEDULE] = self.plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the schedule up again."""
+        self.kept_schedule = checkpoint.get(_SCHEDULE)
+
+    def on_train_start(self) -> None:
+        """Set the schedule to where it was, now that there is one."""
+        if self.plateau is not None and getattr(self, "kept_schedule", None) is not None:
+            self.plateau.load_state_dict(self.kept_schedule)  # type: ignore[arg-type]

@@ -1,0 +1,24 @@
+"""Lightning, imported where it is needed: it is optional, and brings torchvision, whose compiled ops may not fit."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+from sightline.errors import ModelError
+from sightline.models.zoo import import_torchvision
+
+__all__ = ["import_lightning"]
+
+
+def import_lightning() -> ModuleType:
+    """Import Lightning; raise ModelError where it, or what it needs, is not installed."""
+    if importlib.util.find_spec("torchvision") is not None:
+        import_torchvision()
+    try:
+        import lightning
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"training needs {error.name}, which is not installed: pip install 'sightline[train]'."
+        ) from None
+    return lightning  # type: ignore[no-any-return]

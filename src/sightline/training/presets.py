@@ -1,0 +1,68 @@
+"""The recorded recipes, each a row of settings, and the data sets that are generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sightline.errors import ParameterError, suggest
+from sightline.training.data import DataSet
+from sightline.training.series import mnist1d_data
+from sightline.training.settings import Settings
+
+__all__ = ["GENERATED", "PRESETS", "preset"]
+
+# L2 5e-4 as Keras counts it, 5e-4 |w|^2, is a weight decay of 1e-3, which counts half of |w|^2.
+_L2 = 1e-3
+
+PRESETS: Mapping[str, Settings] = {
+    "mnist1d": Settings(
+        model="mnist1d-cnn",
+        freeze="none",
+        epochs=200,
+        patience=0,
+        optimizer="sgd",
+        lr=0.01,
+        momentum=0.0,
+        weight_decay=_L2,
+        schedule="constant",
+        class_weights="none",
+    ),
+    "hmt-vgg7": Settings(
+        model="vgg7",
+        freeze="none",
+        epochs=120,
+        patience=0,
+        optimizer="sgd",
+        lr=0.01,
+        momentum=0.0,
+        weight_decay=_L2,
+        schedule="constant",
+        augment="hflip,vflip,rotate=15,shear=5.7",
+        class_weights="none",
+    ),
+    "cats-dogs-vgg16": Settings(
+        model="vgg16",
+        freeze="features",
+        epochs=100,
+        patience=6,
+        optimizer="sgd",
+        lr=1e-4,
+        momentum=0.9,
+        weight_decay=0.0,
+        schedule="constant",
+        class_weights="none",
+    ),
+}
+
+GENERATED: Mapping[str, Callable[[int], DataSet]] = {"mnist1d": lambda seed: mnist1d_data()}
+
+
+def preset(name: str) -> Settings:
+    """Return the settings of a recorded recipe; raise ParameterError for an unknown one.
+
+    >>> preset("mnist1d").epochs
+    200
+    """
+    if name not in PRESETS:
+        raise ParameterError(f"there is no preset '{name}'; wanted {', '.join(PRESETS)}.{suggest(name, PRESETS)}")
+    return PRESETS[name]

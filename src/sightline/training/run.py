@@ -1,0 +1,221 @@
+"""`train`: from a folder and a model's name to a trained classifier that can be explained."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.errors import InputError, ModelError, ParameterError
+from sightline.geometry import Preprocessing
+from sightline.labels import Labels
+from sightline.models import keras
+from sightline.models.adapted import bare
+from sightline.models.bundle import write_bundle
+from sightline.models.load import load
+from sightline.models.model import Model
+from sightline.output import written
+from sightline.training.augment import read_augmentation
+from sightline.training.data import DataSet, Part
+from sightline.training.folders import read_folder
+from sightline.training.history import Row, best_row
+from sightline.training.job import Fitted, Job, Told
+from sightline.training.libraries import import_lightning
+from sightline.training.presets import GENERATED, PRESETS
+from sightline.training.settings import Settings
+
+__all__ = ["Training", "train"]
+
+_RUN = "run.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A training that ended: the model with its best weights, every epoch, how it ended, and where it all is."""
+
+    model: Model
+    data: DataSet
+    settings: Settings
+    fitted: Fitted
+    test_accuracy: float | None
+    out: Path
+
+    @property
+    def best(self) -> Row:
+        """The epoch whose weights were kept."""
+        return best_row(self.fitted.rows) if self.settings.restore_best else self.fitted.rows[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it came to as plain JSON values."""
+        return {
+            "out": str(self.out),
+            "model": self.settings.model,
+            "classes": list(self.data.classes),
+            "images": {name: len(part) for name, part in self.data.parts.items()},
+            "split": self.data.split,
+            "ended": self.fitted.ended,
+            "why": self.fitted.why,
+            "epochs": len(self.fitted.rows),
+            "best": vars(self.best),
+            "test_accuracy": self.test_accuracy,
+            "notes": [*self.data.notes, *self.fitted.notes],
+            "skipped": [dict(s) for s in self.data.skipped],
+        }
+
+
+def train(
+    data: str | os.PathLike[str] | DataSet,
+    *,
+    out: str | os.PathLike[str],
+    settings: Settings | None = None,
+    resume: bool = False,
+    preprocessing: Preprocessing | None = None,
+    device: str = "auto",
+    trust: bool = False,
+    told: Told | None = None,
+) -> Training:
+    """Train a classifier on a folder of class folders and write it to ``out``, where `load(out)` finds it.
+
+    ``data`` is what `read_folder` takes, "mnist1d", or a `DataSet`. ``settings`` are by default those of the generated
+    data's own recipe. ``resume`` goes on where a run in ``out`` was broken off: the epoch that was broken is repeated,
+    and since all randomness follows from seed, epoch and example, the end is that of an unbroken run.
+
+    Raises InputError for images that cannot be learned from, ParameterError for settings that do not fit,
+    ModelError for a model that cannot be had or trained.
+    """
+    told = told or Told()
+    asked = settings or (PRESETS.get(str(data)) if not isinstance(data, DataSet) else None) or Settings()
+    if asked.model is None:
+        raise ParameterError("no model came; name one, as in --model mobilenet_v2, or a preset.")
+    model = _starting(asked, preprocessing, device, trust)
+    found = _data(data, model, asked, told)
+    folder = _prepared(Path(out), _facts(asked, found, model), resume)
+    model = replace(model, labels=Labels(found.classes))
+    fitted = _fit(Job(model, found, asked, folder, resume, told))
+    return _finished(Training(fitted.model, found, asked, fitted, None, folder))
+
+
+def _starting(asked: Settings, preprocessing: Preprocessing | None, device: str, trust: bool) -> Model:
+    model = load(asked.model or "", weights=asked.weights, preprocessing=preprocessing, device=device, trust=trust, seed=asked.seed)
+    if model.input_dims != 2 and not read_augmentation(asked.augment).is_none:
+        raise ParameterError(f"augment={asked.augment}: series are not turned or cropped; wanted none.")
+    if asked.image_size is None:
+        return model
+    side = asked.image_size
+    return replace(model, preprocessing=_sized(model.preprocessing, side), input_size=None, _layers={})
+
+
+def _sized(how: Preprocessing, side: int) -> Preprocessing:
+    """Return the same for inputs of another side, with the same margin around the crop."""
+    if how.crop is None or not isinstance(how.resize, int):
+        return replace(how, resize=(side, side), crop=None)
+    crop = how.crop if isinstance(how.crop, int) else min(how.crop)
+    return replace(how, resize=round(side * how.resize / crop), crop=side)
+
+
+def _data(data: Any, model: Model, asked: Settings, told: Told) -> DataSet:
+    if isinstance(data, DataSet):
+        return data
+    if str(data) in GENERATED and not Path(data).exists():
+        return GENERATED[str(data)](asked.seed)
+    return read_folder(
+        data,
+        val_share=asked.val_share,
+        seed=asked.seed,
+        channels=model.preprocessing.channels,
+        max_pixels=model.max_pixels,
+        on_count=lambda count: told.stage("reading", count),
+        on_step=told.step,
+    )
+
+
+def _fit(job: Job) -> Fitted:
+    if keras.is_keras(bare(job.model.module)):
+        raise ModelError("Keras models are trained by Keras.")
+    import_lightning()
+    from sightline.training.torch_fit import fit
+
+    return fit(job)
+
+
+# --- the run's folder ---------------------------------------------------------------------------------------
+
+
+def _facts(asked: Settings, data: DataSet, model: Model) -> dict[str, Any]:
+    """Return what a run is of: what must be the same for another to go on with it."""
+    return {
+        "settings": asked.to_dict(),
+        "data": {"name": data.name, "hash": data.hash, "classes": list(data.classes)},
+        "start": {"weights": model.weights, "hash": model.weights_hash},
+        "preprocessing": model.preprocessing.to_dict(),
+    }
+
+
+def _prepared(folder: Path, facts: Mapping[str, Any], resume: bool) -> Path:
+    """Make the run's folder, or check that what is in it can be gone on with."""
+    file = folder / _RUN
+    if not file.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} exists and is no training's folder; name a new one with --out DIR.")
+        if resume:
+            raise InputError(f"{folder} holds no training that could be resumed; leave --resume out.")
+    else:
+        _check_same(folder, json.loads(file.read_text(encoding="utf-8")), facts, resume)
+    with written(file) as aside:
+        aside.write_text(json.dumps(facts | {"versions": _versions()}, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _check_same(folder: Path, before: Mapping[str, Any], facts: Mapping[str, Any], resume: bool) -> None:
+    if not resume:
+        raise InputError(f"{folder} holds a training already; add --resume to go on with it, or name another --out DIR.")
+    plain = json.loads(json.dumps(facts))
+    for part in facts:
+        if before.get(part) == plain[part]:
+            continue
+        names = [k for k in plain[part] if before.get(part, {}).get(k) != plain[part][k]]
+        raise InputError(
+            f"{folder} was begun with other {part} ({', '.join(names)}); resume with the same, or name another --out DIR."
+        )
+
+
+def _versions() -> dict[str, str]:
+    listed = ("sightline", "torch", "torchvision", "lightning", "keras", "timm", "numpy", "pillow")
+    found = {"python": platform.python_version()}
+    for name in listed:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# --- the end ------------------------------------------------------------------------------------------------
+
+
+def _finished(run: Training) -> Training:
+    write_bundle(run.model, run.settings.model or "", run.out, head=run.fitted.about.get("head"))
+    shutil.rmtree(run.out / "work", ignore_errors=True)
+    accuracy = None if run.data.test is None else _accuracy(run.model, run.data.test)
+    return replace(run, test_accuracy=accuracy)
+
+
+def _accuracy(model: Model, part: Part) -> float:
+    import torch
+
+    from sightline.training.batches import Examples
+
+    examples, right = Examples(part, model.preprocessing, model.input_dims), 0
+    for rows in np.array_split(np.arange(len(part)), -(-len(part) // 64)):
+        x = torch.stack([examples.plain(int(n)) for n in rows]).to(model.device, model.dtype)
+        with torch.inference_mode():
+            right += int((model.module(x).argmax(1).cpu().numpy() == part.labels[rows]).sum())
+    return right / len(part)

@@ -1,0 +1,195 @@
+"""Train a torch network with Lightning: early stopping, the best and the last checkpoint, exact resumption."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import nn
+
+from sightline.errors import ModelError
+from sightline.training.augment import read_augmentation
+from sightline.training.batches import Examples, weights_of_classes
+from sightline.training.data import Part
+from sightline.training.features import features_of, tail_of
+from sightline.training.heads import Trunk, find_head, folded_norms, freeze, with_head
+from sightline.training.history import Row, event_log, row_of, write_history
+from sightline.training.job import Fitted, Job, NotFiniteError
+from sightline.training.lesson import Lesson, steps_in_epoch
+
+__all__ = ["fit"]
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+def fit(job: Job) -> Fitted:
+    """Train the job's model, which is changed, and return it with its best weights.
+
+    Raises ModelError where the network has no head to replace, or where not one epoch ended.
+    """
+    model, asked = job.model, job.settings
+    head = find_head(model.module, model.example_input().to(model.device, model.dtype))
+    with_head(model.module, head, len(job.data.classes), asked.seed)
+    how = asked.freeze if asked.freeze != "auto" else "none" if model.weights == "random" else "features"
+    trunk = freeze(model, head, how)
+    folded = frozenset(folded_norms(model.module)) if trunk.learned == "" or how != "features" else frozenset()
+    net, train, val, cached = _examples(job, trunk)
+    lr = asked.lr or (1e-4 if how != "features" and model.weights != "random" else 1e-3)
+    weights = weights_of_classes(job.data.train.counts(len(job.data.classes)), asked.class_weights)
+    lesson = Lesson(net, train, val, asked, lr, kept=folded, weights=weights, on_step=job.told.step)
+    rows, ended, why = _run(job, lesson)
+    _load_best(job, net)
+    about = {"head": head, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
+        "features_cached": cached,
+        "class_weights": weights,
+    }
+    trained = replace(model, weights=job.out.name, notes=(), _layers={}, _copies={}, _shuffled={})
+    model.module.eval().requires_grad_(True)
+    return Fitted(trained, tuple(rows), ended, why, tuple(_notes(job, folded, trunk, cached)), about)  # type: ignore[arg-type]
+
+
+def _notes(job: Job, folded: frozenset[str], trunk: Trunk, cached: bool) -> Iterator[str]:
+    if folded:
+        yield (
+            f"{len(folded)} batch norms of {job.model.name} were folded into their neighbours (their statistics are 0 "
+            "and 1): they stay in evaluation mode."
+        )
+    if trunk.frozen and job.model.weights == "random":
+        yield f"{trunk.frozen} layers are frozen with random weights; --freeze none would let them learn."
+
+
+def _examples(job: Job, trunk: Trunk) -> tuple[nn.Module, Any, Any, bool]:
+    """Return the net that is trained with its examples: the tail on kept features where that is exact."""
+    augmentation = read_augmentation(job.settings.augment)
+    train, val = (_part(job, p) for p in (job.data.train, job.data.val))
+    tail = tail_of(job.model, trunk.learned) if augmentation.is_none else None
+    if tail is None:
+        return job.model.module, replace(train, augmentation=augmentation), val, False
+    job.told.stage("features", len(train) + len(val))
+    kept = [
+        features_of(job.model, trunk.learned, e, job.out / "work" / f"{n}.f32", job.settings.batch_size, job.told.step)
+        for n, e in (("train", train), ("val", val))
+    ]
+    return tail, kept[0], kept[1], True
+
+
+def _part(job: Job, part: Part) -> Examples:
+    return Examples(
+        part, job.model.preprocessing, job.model.input_dims, seed=job.settings.seed, max_pixels=job.model.max_pixels
+    )
+
+
+# --- Lightning ----------------------------------------------------------------------------------------------
+
+
+class _History(lightning.Callback):
+    """Keep every epoch, in the checkpoint too, and tell of it."""
+
+    def __init__(self, job: Job, add: Any) -> None:
+        self.job, self.add, self.began = job, add, time.perf_counter()
+        self.rows: list[Row] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        found = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        row = row_of(
+            found | {"epoch": trainer.current_epoch + 1, "lr": rate, "seconds": time.perf_counter() - self.began}
+        )
+        self.rows = [*[r for r in self.rows if r.epoch < row.epoch], row]
+        write_history(self.rows, self.job.out / "history.csv")
+        self.add(row)
+        self.job.told.epoch(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": [asdict(row) for row in self.rows]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = [row_of(row) for row in state_dict["rows"]]
+
+
+def _run(job: Job, lesson: Lesson) -> tuple[list[Row], str, str]:
+    last = job.checkpoints / LAST
+    again = last if job.resume and last.is_file() else None
+    first = 1 if again is None else int(torch.load(again, map_location="cpu", weights_only=True)["epoch"]) + 2
+    job.told.stage("training", steps_in_epoch(len(lesson.train_examples), job.settings) * job.settings.epochs)
+    with event_log(job.out / "tensorboard", first) as log, _quiet(), torch.random.fork_rng():
+        history = _History(job, log)
+        trainer = _trainer(job, history)
+        try:
+            trainer.fit(lesson, ckpt_path=again, weights_only=True)
+        except NotFiniteError as error:
+            return history.rows, "loss not finite", str(error)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            return history.rows, "interrupted", ""
+    early = len(history.rows) < job.settings.epochs
+    return history.rows, "stopped early" if early else "finished", ""
+
+
+def _trainer(job: Job, history: _History) -> lightning.Trainer:
+    best = ModelCheckpoint(
+        job.checkpoints,
+        "best",
+        monitor="val_accuracy",
+        mode="max",
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    watched: list[lightning.Callback] = [history, best]
+    if job.settings.patience:
+        watched.append(EarlyStopping("val_accuracy", 0.0, job.settings.patience, mode="max", check_on_train_epoch_end=True))
+    gpu = job.model.device.type == "cuda"
+    return lightning.Trainer(
+        accelerator="gpu" if gpu else job.model.device.type,
+        devices=1,
+        precision=("bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed") if gpu else "32-true",
+        max_epochs=job.settings.epochs,
+        callbacks=watched,
+        logger=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=job.out,
+        deterministic="warn" if gpu else None,
+        barebones=False,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's own reports off the screen, and give Ctrl-C back, which it takes away when it has seen one."""
+    before = signal.getsignal(signal.SIGINT)
+    logs = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+        with contextlib.suppress(ValueError):  # only the main thread may, and only there it was taken
+            signal.signal(signal.SIGINT, before)
+
+
+def _load_best(job: Job, net: nn.Module) -> None:
+    file = job.checkpoints / (BEST if job.settings.restore_best else LAST)
+    if not file.is_file():
+        raise ModelError("not one epoch ended, so there is nothing to keep; see above why, and try again.")
+    state = torch.load(file, map_location=job.model.device, weights_only=True)["state_dict"]
+    net.load_state_dict({k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")})
