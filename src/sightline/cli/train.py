@@ -34,7 +34,9 @@ Examples:
 Data = Annotated[
     str,
     typer.Argument(
-        metavar="FOLDER", help="A folder of class folders (or train/ and val/ with them), or mnist1d.", show_default=False
+        metavar="FOLDER",
+        help="A folder of class folders (or train/ and val/ with them), or mnist1d.",
+        show_default=False,
     ),
 ]
 OneModel = Annotated[
@@ -48,7 +50,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training 
 class Choices:
     """The settings of a training, each None where it was not given."""
 
-    weights: Annotated[str | None, typer.Option("--weights", help="Published weights, a file, or none for random.")] = None
+    weights: Annotated[str | None, typer.Option("--weights", help="Published weights, a file, or none for random.")] = (
+        None
+    )
     freeze: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +80,9 @@ class Choices:
     ] = None
     schedule: Annotated[
         Literal["plateau", "cosine", "one-cycle", "constant"] | None,
-        typer.Option("--schedule", help="How the learning rate changes. Default: plateau (halved where accuracy stands)."),
+        typer.Option(
+            "--schedule", help="How the learning rate changes. Default: plateau (halved where accuracy stands)."
+        ),
     ] = None
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Default: 32.")] = None
     steps_per_epoch: Annotated[
@@ -96,12 +102,16 @@ class Choices:
     ] = None
     class_weights: Annotated[
         Literal["auto", "balanced", "none"] | None,
-        typer.Option("--class-weights", help="Let rare classes weigh more. Default: auto (where it is 1.5 to 1 or worse)."),
+        typer.Option(
+            "--class-weights", help="Let rare classes weigh more. Default: auto (where it is 1.5 to 1 or worse)."
+        ),
     ] = None
     val_share: Annotated[
         float | None, typer.Option("--val-share", help="Held back where there is no val/ folder. Default: 0.2.")
     ] = None
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the split, the new weights and every draw. Default: 0.")] = None
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the split, the new weights and every draw. Default: 0.")
+    ] = None
 
 
 @opt.grouped

@@ -69,7 +69,9 @@ def read_bundle(folder: Path, untrained: Callable[[str, Path], Model]) -> Model:
     about = _about(folder)
     weights = folder / Path(about["weights"]).name
     if not weights.is_file() or hashlib.sha256(weights.read_bytes()).hexdigest() != about["sha256"]:
-        raise ModelError(f"{weights} is missing, or is not what was written with {FILE}; train again, or copy the folder anew.")
+        raise ModelError(
+            f"{weights} is missing, or is not what was written with {FILE}; train again, or copy the folder anew."
+        )
     if about["kind"] == "keras":
         model = keras.from_keras(keras.read_keras(weights), about["name"])
     else:

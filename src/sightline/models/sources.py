@@ -86,17 +86,12 @@ def named(what: str, asked: Asked) -> Model:
     name, at, file = what.partition("@")
     if at:
         return named(name, replace(asked, weights=file))
-    if what in _DEMO:
-        return _demo(what)
-    if what in ARCHITECTURES:
-        return _own(what, asked)
+    if what in _DEMO or what in ARCHITECTURES:
+        return _demo(what) if what in _DEMO else _own(what, asked)
     if bundle.is_bundle(what):
-        _refuse_weights(what, asked)
-        return bundle.read_bundle(Path(what), lambda name, file: named(name, replace(asked, weights=file)))
-    if what.startswith(keras_zoo.PREFIX):
-        return keras_zoo.keras_application(what.removeprefix(keras_zoo.PREFIX), asked.weights, asked.seed)
-    if what.startswith(hub.TIMM):
-        return hub.timm_model(what.removeprefix(hub.TIMM), asked.weights, asked.seed, trust=asked.trust)
+        return _from_bundle(what, asked)
+    if what.startswith((keras_zoo.PREFIX, hub.TIMM)):
+        return _prefixed(what, asked)
     read = _FILES.get(Path(what).suffix.lower())
     if read is not None:
         return read(Path(what), asked)
@@ -124,6 +119,17 @@ def _demo(name: str) -> Model:
     how = Preprocessing(resize=SIZE, crop=SIZE, mean=DEMO_MEAN, std=DEMO_STD)
     module = load_demo(_DEMO[name])
     return Model(module, name, how, Labels(CLASSES), weights="embedded")
+
+
+def _prefixed(what: str, asked: Asked) -> Model:
+    if what.startswith(hub.TIMM):
+        return hub.timm_model(what.removeprefix(hub.TIMM), asked.weights, asked.seed, trust=asked.trust)
+    return keras_zoo.keras_application(what.removeprefix(keras_zoo.PREFIX), asked.weights, asked.seed)
+
+
+def _from_bundle(folder: str, asked: Asked) -> Model:
+    _refuse_weights(folder, asked)
+    return bundle.read_bundle(Path(folder), lambda name, file: named(name, replace(asked, weights=file)))
 
 
 def _own(name: str, asked: Asked) -> Model:

@@ -65,7 +65,9 @@ def read_augmentation(text: str) -> Augmentation:
         name, equals, value = (p.strip() for p in part.partition("="))
         known = [f.name for f in fields(Augmentation)]
         if name not in known:
-            raise ParameterError(f"augment: {name!r}; wanted all, none, or some of {', '.join(known)}.{suggest(name, known)}")
+            raise ParameterError(
+                f"augment: {name!r}; wanted all, none, or some of {', '.join(known)}.{suggest(name, known)}"
+            )
         given[name] = _number(name, value) if equals else _USUAL[name]
     return Augmentation(**given)
 

@@ -1,9 +1,9 @@
-"""The examples of a data set as a model takes them, in an order and with changes that follow from seed, epoch, example."""
+"""Examples as a model takes them, in an order and with changes that follow from seed, epoch and example."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class Examples:
     part: Part
     how: Preprocessing
     dims: int = 2
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
     max_pixels: int = MAX_PIXELS
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class Features:
 
 
 def tail_of(model: Model, learned: str) -> Tail | None:
-    """Return the learned part as a net of its own, or None where the logits are not exactly what it makes of one tensor.
+    """Return the learned part as a net of its own, or None where the logits are not just what it makes of one tensor.
 
     Two random inputs are tried: what it was given is given to it again, and the logits must be the same, bit for bit.
     """

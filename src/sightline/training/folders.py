@@ -40,9 +40,7 @@ def read_folder(
         val += [(files[name][i], label) for i in sorted(order[:held])]
         train += [(files[name][i], label) for i in sorted(order[held:])]
     hashes = {f: hashlib.sha256(Path(f).read_bytes()).hexdigest() for fs in files.values() for f in fs}
-    return DataSet(
-        root.name, classes, _part(train), _part(val), None, "stratified", folder=str(root), hashes=hashes
-    )
+    return DataSet(root.name, classes, _part(train), _part(val), None, "stratified", folder=str(root), hashes=hashes)
 
 
 def _part(listed: list[tuple[str, int]]) -> Part:

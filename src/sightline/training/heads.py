@@ -100,7 +100,9 @@ def freeze(model: Model, head: str, asked: str) -> Trunk:
     within = [n for n in ran if n == block or n.startswith(f"{block}.")]
     stay = len(ran) - len(within) if asked == "features" else 0 if asked == "none" else int(asked)
     if stay >= len(ran):
-        raise ParameterError(f"freeze={asked}: the network has {len(ran)} layers with weights, so nothing would be learned.")
+        raise ParameterError(
+            f"freeze={asked}: the network has {len(ran)} layers with weights, so nothing would be learned."
+        )
     learned = set(ran[stay:])
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(stay == 0 or name.rpartition(".")[0] in learned)

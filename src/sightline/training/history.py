@@ -57,12 +57,12 @@ def event_log(folder: Path, first: int) -> Iterator[Callable[[Row], None]]:
     """Yield what adds an epoch to TensorBoard's event files; epochs from ``first`` on that are there are taken back."""
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder), purge_step=first) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder), purge_step=first) as writer:
 
         def add(row: Row) -> None:
             for name, value in _scalars(row).items():
-                writer.add_scalar(name, value, row.epoch)  # type: ignore[no-untyped-call]
-            writer.flush()  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, row.epoch)
+            writer.flush()
 
         yield add
 

@@ -17,7 +17,7 @@ __all__ = ["Fitted", "Job", "NotFiniteError", "Told"]
 
 @dataclass(frozen=True)
 class Told:
-    """Who is told of progress: a stage and how many steps it has, a number of steps done, an epoch that ended, a note."""
+    """Who is told of progress: a stage with its number of steps, steps done, an epoch that ended, a note."""
 
     stage: Callable[[str, int], None] = lambda name, steps: None
     step: Callable[[int], None] = lambda steps: None
@@ -27,7 +27,7 @@ class Told:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """``model`` is to learn ``data`` as ``settings`` say, in the folder ``out``; ``resume`` goes on with what is there."""
+    """``model`` is to learn ``data`` as ``settings`` say, in ``out``; ``resume`` goes on with what is there."""
 
     model: Model
     data: DataSet

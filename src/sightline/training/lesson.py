@@ -85,7 +85,7 @@ class Lesson(lightning.LightningModule):
         self.on_step(1)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Add a batch to the validation's loss and accuracy."""
         x, target = batch
         self._note(find_logits(self.net(x), len(x)).float(), target, "val_")
@@ -97,7 +97,7 @@ class Lesson(lightning.LightningModule):
 
     def _check(self, loss: Tensor, number: int) -> None:
         if not math.isfinite(loss.item()):
-            rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+            rate = self.optimizers().param_groups[0]["lr"]
             raise NotFiniteError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, step {number + 1}, at a learning "
                 f"rate of {rate:.3g}"
@@ -129,11 +129,11 @@ class Lesson(lightning.LightningModule):
         ]
         if self.asked.optimizer == "sgd":
             return torch.optim.SGD(groups, self.rate, momentum=self.asked.momentum)
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.asked.optimizer]
+        kind = torch.optim.Adam if self.asked.optimizer == "adam" else torch.optim.AdamW
         return kind(groups, self.rate)
 
     def on_validation_epoch_end(self) -> None:
-        """Lower the rate where accuracy stands still: here, since Lightning would do so after the checkpoint is written."""
+        """Lower the rate where accuracy stands still; Lightning would only do so after it has written the checkpoint."""
         if self.plateau is not None:
             self.plateau.step(self.trainer.callback_metrics["val_accuracy"].item())
 

@@ -104,7 +104,14 @@ def train(
 
 
 def _starting(asked: Settings, preprocessing: Preprocessing | None, device: str, trust: bool) -> Model:
-    model = load(asked.model or "", weights=asked.weights, preprocessing=preprocessing, device=device, trust=trust, seed=asked.seed)
+    model = load(
+        asked.model or "",
+        weights=asked.weights,
+        preprocessing=preprocessing,
+        device=device,
+        trust=trust,
+        seed=asked.seed,
+    )
     if model.input_dims != 2 and not read_augmentation(asked.augment).is_none:
         raise ParameterError(f"augment={asked.augment}: series are not turned or cropped; wanted none.")
     if asked.image_size is None:
@@ -170,20 +177,22 @@ def _prepared(folder: Path, facts: Mapping[str, Any], resume: bool) -> Path:
     else:
         _check_same(folder, json.loads(file.read_text(encoding="utf-8")), facts, resume)
     with written(file) as aside:
-        aside.write_text(json.dumps(facts | {"versions": _versions()}, indent=2) + "\n", encoding="utf-8")
+        aside.write_text(json.dumps({**facts, "versions": _versions()}, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
 def _check_same(folder: Path, before: Mapping[str, Any], facts: Mapping[str, Any], resume: bool) -> None:
     if not resume:
-        raise InputError(f"{folder} holds a training already; add --resume to go on with it, or name another --out DIR.")
+        raise InputError(
+            f"{folder} holds a training already; add --resume to go on with it, or name another --out DIR."
+        )
     plain = json.loads(json.dumps(facts))
     for part in facts:
         if before.get(part) == plain[part]:
             continue
         names = [k for k in plain[part] if before.get(part, {}).get(k) != plain[part][k]]
         raise InputError(
-            f"{folder} was begun with other {part} ({', '.join(names)}); resume with the same, or name another --out DIR."
+            f"{folder} was begun with other {part} ({', '.join(names)}); resume with the same, or name another --out."
         )
 
 
@@ -202,7 +211,7 @@ def _versions() -> dict[str, str]:
 
 
 def _finished(run: Training) -> Training:
-    write_bundle(run.model, run.settings.model or "", run.out, head=run.fitted.about.get("head"))
+    write_bundle(run.model, (run.settings.model or "").partition("@")[0], run.out, head=run.fitted.about.get("head"))
     shutil.rmtree(run.out / "work", ignore_errors=True)
     accuracy = None if run.data.test is None else _accuracy(run.model, run.data.test)
     return replace(run, test_accuracy=accuracy)

@@ -26,7 +26,8 @@ class Settings:
     of weights alone, not of biases and norms: the gradient of weight_decay / 2 |w|^2, which AdamW takes apart from the
     loss. ``image_size`` is the side of the input in pixels, None the model's own. ``augment`` is read by
     `read_augmentation`. ``steps_per_epoch`` ends an epoch after so many batches. ``class_weights`` "auto" balances the
-    loss where one class has over 1.5 times the images of another. ``val_share`` is held back where a folder is not split yet.
+    loss where one class has over 1.5 times the images of another. ``val_share`` is held back where a folder is not
+    split yet.
     ``restore_best`` keeps the weights of the best epoch, not of the last.
 
     >>> Settings(epochs=5).patience

@@ -98,10 +98,10 @@ class _History(lightning.Callback):
         self.job, self.add, self.began = job, add, time.perf_counter()
         self.rows: list[Row] = []
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         self.began = time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
         found = {k: float(v) for k, v in trainer.callback_metrics.items()}
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         row = row_of(
@@ -149,7 +149,9 @@ def _trainer(job: Job, history: _History) -> lightning.Trainer:
     )
     watched: list[lightning.Callback] = [history, best]
     if job.settings.patience:
-        watched.append(EarlyStopping("val_accuracy", 0.0, job.settings.patience, mode="max", check_on_train_epoch_end=True))
+        watched.append(
+            EarlyStopping("val_accuracy", 0.0, job.settings.patience, mode="max", check_on_train_epoch_end=True)
+        )
     gpu = job.model.device.type == "cuda"
     return lightning.Trainer(
         accelerator="gpu" if gpu else job.model.device.type,
