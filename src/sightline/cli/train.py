@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,8 +14,12 @@ import typer
 
 from sightline.cli import options as opt
 from sightline.cli.console import console, note, print_json
+from sightline.cli.session import parse_preprocessing
+from sightline.errors import SightlineError
 
 if TYPE_CHECKING:
+    from sightline.geometry import Preprocessing
+    from sightline.training.history import Row
     from sightline.training.job import Told
     from sightline.training.run import Training
 
@@ -132,13 +136,33 @@ def train_command(
     from sightline.training.run import train
 
     settings = _settings(folder, model, preset, choices)
-    with _shown() as told:
-        found = train(folder, out=out, settings=settings, resume=resume, device=device, trust=trust, told=told)
+    how = _preprocessing(preprocess, fit)
+    try:
+        with _shown() as told:
+            found = train(
+                folder,
+                out=out,
+                settings=settings,
+                resume=resume,
+                prepare=how,
+                device=device,
+                trust=trust,
+                told=told,
+            )
+    except (KeyboardInterrupt, SightlineError) as error:
+        if isinstance(error, KeyboardInterrupt) or (out / "checkpoints").is_dir():
+            note(_how_to_go_on())
+        raise
     if json:
         print_json(found.to_dict())
     else:
         _print(found)
     raise typer.Exit(_code(found))
+
+
+def _how_to_go_on() -> str:
+    again = [] if "--resume" in sys.argv else ["--resume"]
+    return f"what was learned is kept; go on with: {shlex.join(['sightline', *sys.argv[1:], *again])}"
 
 
 def _settings(folder: str, model: str | None, preset: str | None, choices: Choices) -> Any:
@@ -158,31 +182,60 @@ def _code(found: Training) -> int:
     return 2 if found.fitted.ended == "loss not finite" or found.data.skipped else 0
 
 
+def _preprocessing(text: str | None, fit: Any) -> Callable[[Preprocessing], Preprocessing]:
+    """Return how a model's own preprocessing is changed."""
+
+    def changed(usual: Preprocessing) -> Preprocessing:
+        found = usual if text is None else parse_preprocessing(text, usual)
+        return found if fit is None else found.with_fit(fit)
+
+    return changed
+
+
 @contextmanager
 def _shown() -> Iterator[Told]:
-    """Show bars on a terminal, and a line for each epoch everywhere."""
+    """Show a bar on a terminal, and a line for each epoch everywhere."""
     from sightline.training.job import Told
 
-    yield Told(note=note, epoch=lambda row: note(_line(row)))
+    if not sys.stderr.isatty():
+        yield Told(note=note, epoch=lambda row: note(_line(row)))
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    left = (TimeRemainingColumn(compact=True), TextColumn("left at most"))
+    with Progress(*columns, *left, console=console(err=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield Told(
+            stage=lambda name, steps: bar.reset(task, description=name, total=steps),
+            step=lambda steps: bar.advance(task, steps),
+            epoch=lambda row: bar.console.print(_line(row)),
+            note=bar.console.print,
+        )
 
 
-def _line(row: Any) -> str:
+def _line(row: Row) -> str:
     return (
-        f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  validation loss {row.val_loss:.4f}  "
-        f"accuracy {row.val_accuracy:.4f}  {row.seconds:.1f} s"
+        f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}   validation: loss {row.val_loss:.4f}"
+        f"  accuracy {row.val_accuracy:.4f}   {row.seconds:.1f} s"
     )
 
 
 def _print(found: Training) -> None:
-    screen = console()
-    for text in (*found.data.notes, *found.fitted.notes):
+    screen, best, ended = console(), found.best, found.fitted
+    for skipped in found.data.skipped:
+        note(f"skipped: {skipped['reason']}")
+    for text in (*found.data.notes, *ended.notes):
         screen.print(f"note: {text}")
-    best = found.best
-    if found.fitted.why:
-        screen.print(f"stopped: {found.fitted.why}; the best epoch is kept.")
-    screen.print(f"best epoch {best.epoch} of {len(found.fitted.rows)}: validation accuracy {best.val_accuracy:.4f}")
+    if ended.why:
+        screen.print(f"stopped: {ended.why}")
+    screen.print(
+        f"best of {len(ended.rows)} epochs: epoch {best.epoch}, validation accuracy {best.val_accuracy:.4f} "
+        f"on {len(found.data.val)} images ({ended.ended})"
+    )
     if found.test_accuracy is not None:
         screen.print(f"test accuracy {found.test_accuracy:.4f} on {len(found.data.parts['test'])} images")
-    if found.fitted.ended == "interrupted":
-        screen.print(f"interrupted; go on with: {shlex.join(['sightline', *sys.argv[1:], '--resume'])}")
-    screen.print(f"→ {found.out}   sightline explain IMAGE --model {found.out}")
+    if ended.ended == "interrupted":
+        screen.print(_how_to_go_on())
+    screen.print(f"→ {found.out}")
+    screen.print(f"  sightline explain IMAGE --model {shlex.quote(str(found.out))}")

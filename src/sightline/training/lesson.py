@@ -49,6 +49,7 @@ class Lesson(lightning.LightningModule):
         super().__init__()
         self.net, self.train_examples, self.val_examples = net, train, val
         self.asked, self.rate, self.kept, self.on_step, self.workers = asked, lr, kept, on_step, workers
+        self.norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.plateau: lr_scheduler.ReduceLROnPlateau | None = None
         found = None if weights is None else torch.tensor(weights)
         self.register_buffer("class_weights", found, persistent=False)
@@ -59,7 +60,8 @@ class Lesson(lightning.LightningModule):
         """Return this epoch's examples in this epoch's order; Lightning asks anew for each."""
         most = None if self.asked.steps_per_epoch is None else self.asked.steps_per_epoch * self.asked.batch_size
         keys = order(len(self.train_examples), self.current_epoch, self.asked.seed, most)
-        return self._loader(self.train_examples, keys)
+        alone = len(keys) % self.asked.batch_size == 1 and len(keys) > 1 and self.norms
+        return self._loader(self.train_examples, keys[:-1] if alone else keys)  # a batch norm needs two examples
 
     def val_dataloader(self) -> Any:
         """Return the validation examples in their own order."""
@@ -80,7 +82,8 @@ class Lesson(lightning.LightningModule):
         x, target = batch
         logits = find_logits(self.net(x), len(x)).float()
         loss = cross_entropy(logits, target, self.class_weights, label_smoothing=self.asked.label_smoothing)
-        self._check(loss, number)
+        if not math.isfinite(loss.item()):
+            raise NotFiniteError(self._reason(loss, x, number))
         self._note(logits, target, "")
         self.on_step(1)
         return loss
@@ -95,13 +98,12 @@ class Lesson(lightning.LightningModule):
         found = {f"{which}loss": cross_entropy(logits, target).double(), f"{which}accuracy": right}
         self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(target))
 
-    def _check(self, loss: Tensor, number: int) -> None:
-        if not math.isfinite(loss.item()):
-            rate = self.optimizers().param_groups[0]["lr"]
-            raise NotFiniteError(
-                f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, step {number + 1}, at a learning "
-                f"rate of {rate:.3g}"
-            )
+    def _reason(self, loss: Tensor, x: Tensor, number: int) -> str:
+        where = f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, step {number + 1}"
+        if not bool(torch.isfinite(x).all()):
+            return f"{where}: an example of that batch holds NaN or infinity; look at its file and at --preprocess"
+        rate = self.optimizers().param_groups[0]["lr"]
+        return f"{where}: at a learning rate of {rate:.3g} the steps may be too long; try --lr {rate / 10:.3g}"
 
     # --- optimizer ------------------------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ class Lesson(lightning.LightningModule):
         return kind(groups, self.rate)
 
     def on_validation_epoch_end(self) -> None:
-        """Lower the rate where accuracy stands still; Lightning would only do so after it has written the checkpoint."""
+        """Lower the rate where accuracy stands still; before the checkpoint is written, or it would not know."""
         if self.plateau is not None:
             self.plateau.step(self.trainer.callback_metrics["val_accuracy"].item())
 

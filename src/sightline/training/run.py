@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 from sightline.errors import InputError, ModelError, ParameterError
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
-from sightline.models import keras
+from sightline.models import keras, zoo
 from sightline.models.adapted import bare
 from sightline.models.bundle import write_bundle
 from sightline.models.load import load
@@ -77,16 +79,17 @@ def train(
     out: str | os.PathLike[str],
     settings: Settings | None = None,
     resume: bool = False,
-    preprocessing: Preprocessing | None = None,
+    prepare: Callable[[Preprocessing], Preprocessing] | None = None,
     device: str = "auto",
     trust: bool = False,
     told: Told | None = None,
 ) -> Training:
     """Train a classifier on a folder of class folders and write it to ``out``, where `load(out)` finds it.
 
-    ``data`` is what `read_folder` takes, "mnist1d", or a `DataSet`. ``settings`` are by default those of the generated
-    data's own recipe. ``resume`` goes on where a run in ``out`` was broken off: the epoch that was broken is repeated,
-    and since all randomness follows from seed, epoch and example, the end is that of an unbroken run.
+    ``data`` is what `read_folder` or `read_series` takes, "mnist1d", or a `DataSet`. ``settings`` are by default those
+    of the generated data's own recipe. ``prepare`` changes the model's own preprocessing. ``resume`` goes on where a
+    run in ``out`` was broken off: the epoch that was broken is repeated, and since all randomness follows from seed,
+    epoch and example, the end is that of an unbroken run.
 
     Raises InputError for images that cannot be learned from, ParameterError for settings that do not fit,
     ModelError for a model that cannot be had or trained.
@@ -95,7 +98,7 @@ def train(
     asked = settings or (PRESETS.get(str(data)) if not isinstance(data, DataSet) else None) or Settings()
     if asked.model is None:
         raise ParameterError("no model came; name one, as in --model mobilenet_v2, or a preset.")
-    model = _starting(asked, preprocessing, device, trust)
+    model = _starting(asked, prepare, device, trust)
     found = _data(data, model, asked, told)
     folder = _prepared(Path(out), _facts(asked, found, model), resume)
     model = replace(model, labels=Labels(found.classes))
@@ -103,21 +106,35 @@ def train(
     return _finished(Training(fitted.model, found, asked, fitted, None, folder))
 
 
-def _starting(asked: Settings, preprocessing: Preprocessing | None, device: str, trust: bool) -> Model:
-    model = load(
-        asked.model or "",
-        weights=asked.weights,
-        preprocessing=preprocessing,
-        device=device,
-        trust=trust,
-        seed=asked.seed,
-    )
+class _Untold(logging.Filter):
+    """Leave out that the weights are random: they are about to be learned."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return zoo.RANDOM not in record.getMessage()
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    log, without = logging.getLogger("sightline"), _Untold()
+    log.addFilter(without)
+    try:
+        yield
+    finally:
+        log.removeFilter(without)
+
+
+def _starting(
+    asked: Settings, prepare: Callable[[Preprocessing], Preprocessing] | None, device: str, trust: bool
+) -> Model:
+    with _untold():
+        model = load(asked.model or "", weights=asked.weights, device=device, trust=trust, seed=asked.seed)
     if model.input_dims != 2 and not read_augmentation(asked.augment).is_none:
         raise ParameterError(f"augment={asked.augment}: series are not turned or cropped; wanted none.")
-    if asked.image_size is None:
+    how = model.preprocessing if asked.image_size is None else _sized(model.preprocessing, asked.image_size)
+    how = how if prepare is None else prepare(how)
+    if how == model.preprocessing:
         return model
-    side = asked.image_size
-    return replace(model, preprocessing=_sized(model.preprocessing, side), input_size=None, _layers={})
+    return replace(model, preprocessing=how, input_size=None, _layers={})
 
 
 def _sized(how: Preprocessing, side: int) -> Preprocessing:

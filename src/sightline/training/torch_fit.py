@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from sightline.errors import ModelError
+from sightline.output import written
 from sightline.training.augment import read_augmentation
 from sightline.training.batches import Examples, weights_of_classes
 from sightline.training.data import Part
 from sightline.training.features import features_of, tail_of
 from sightline.training.heads import Trunk, find_head, folded_norms, freeze, with_head
-from sightline.training.history import Row, event_log, row_of, write_history
+from sightline.training.history import Row, best_row, event_log, row_of, write_history
 from sightline.training.job import Fitted, Job, NotFiniteError
 from sightline.training.lesson import Lesson, steps_in_epoch
+from sightline.training.settings import Settings
 
 __all__ = ["fit"]
 
@@ -47,7 +52,7 @@ def fit(job: Job) -> Fitted:
     weights = weights_of_classes(job.data.train.counts(len(job.data.classes)), asked.class_weights)
     lesson = Lesson(net, train, val, asked, lr, kept=folded, weights=weights, on_step=job.told.step)
     rows, ended, why = _run(job, lesson)
-    _load_best(job, net)
+    _load_best(job, net, why)
     about = {"head": head, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
         "features_cached": cached,
         "class_weights": weights,
@@ -91,12 +96,21 @@ def _part(job: Job, part: Part) -> Examples:
 # --- Lightning ----------------------------------------------------------------------------------------------
 
 
+class _Whole(TorchCheckpointIO):
+    """Checkpoints written aside and then put in their place: a kill or a full disk leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, *_: Any, **__: Any) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with written(Path(path)) as aside:
+            aside.write_bytes(buffer.getbuffer())
+
+
 class _History(lightning.Callback):
     """Keep every epoch, in the checkpoint too, and tell of it."""
 
-    def __init__(self, job: Job, add: Any) -> None:
-        self.job, self.add, self.began = job, add, time.perf_counter()
-        self.rows: list[Row] = []
+    def __init__(self, job: Job, add: Callable[[Row], None], rows: list[Row]) -> None:
+        self.job, self.add, self.rows, self.began = job, add, rows, time.perf_counter()
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.began = time.perf_counter()
@@ -120,21 +134,33 @@ class _History(lightning.Callback):
 
 
 def _run(job: Job, lesson: Lesson) -> tuple[list[Row], str, str]:
-    last = job.checkpoints / LAST
-    again = last if job.resume and last.is_file() else None
-    first = 1 if again is None else int(torch.load(again, map_location="cpu", weights_only=True)["epoch"]) + 2
-    job.told.stage("training", steps_in_epoch(len(lesson.train_examples), job.settings) * job.settings.epochs)
-    with event_log(job.out / "tensorboard", first) as log, _quiet(), torch.random.fork_rng():
-        history = _History(job, log)
-        trainer = _trainer(job, history)
+    again = job.checkpoints / LAST if job.resume and (job.checkpoints / LAST).is_file() else None
+    before = [] if again is None else _rows_of(again)
+    steps = steps_in_epoch(len(lesson.train_examples), job.settings)
+    job.told.stage("training", steps * job.settings.epochs)
+    job.told.step(steps * len(before))
+    with event_log(job.out / "tensorboard", len(before) + 1) as add, _quiet(), torch.random.fork_rng():
+        history = _History(job, add, before)
         try:
-            trainer.fit(lesson, ckpt_path=again, weights_only=True)
+            if not _is_over(before, job.settings):
+                _trainer(job, history).fit(lesson, ckpt_path=again, weights_only=True)
         except NotFiniteError as error:
             return history.rows, "loss not finite", str(error)
         except SystemExit:  # what Lightning makes of Ctrl-C
             return history.rows, "interrupted", ""
     early = len(history.rows) < job.settings.epochs
     return history.rows, "stopped early" if early else "finished", ""
+
+
+def _rows_of(checkpoint: Path) -> list[Row]:
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    return [row_of(row) for row in kept[_History.__qualname__]["rows"]]
+
+
+def _is_over(rows: list[Row], asked: Settings) -> bool:
+    """Say whether nothing is left to do after these epochs."""
+    waited = len(rows) - best_row(rows).epoch if rows else 0
+    return len(rows) >= asked.epochs or bool(asked.patience and waited >= asked.patience)
 
 
 def _trainer(job: Job, history: _History) -> lightning.Trainer:
@@ -166,7 +192,7 @@ def _trainer(job: Job, history: _History) -> lightning.Trainer:
         enable_model_summary=False,
         default_root_dir=job.out,
         deterministic="warn" if gpu else None,
-        barebones=False,
+        plugins=[_Whole()],
     )
 
 
@@ -189,9 +215,9 @@ def _quiet() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _load_best(job: Job, net: nn.Module) -> None:
+def _load_best(job: Job, net: nn.Module, why: str) -> None:
     file = job.checkpoints / (BEST if job.settings.restore_best else LAST)
     if not file.is_file():
-        raise ModelError("not one epoch ended, so there is nothing to keep; see above why, and try again.")
+        raise ModelError(f"{why or 'interrupted'}; not one epoch had ended, so there is nothing to keep.")
     state = torch.load(file, map_location=job.model.device, weights_only=True)["state_dict"]
     net.load_state_dict({k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")})
