@@ -28,7 +28,7 @@ class Part:
 
     def counts(self, classes: int) -> list[int]:
         """Return how many images each class has."""
-        return np.bincount(self.labels, minlength=classes).tolist()
+        return [int(n) for n in np.bincount(self.labels, minlength=classes)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,14 +168,19 @@ def _check_names(root: Path, parts: Sequence[Classes]) -> None:
     """Raise InputError where two classes have names that people, or other file systems, take for one."""
     seen: dict[str, str] = {}
     for name in sorted({n for part in parts for n in part.images}):
-        plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold().strip())
-        if plain in seen:
+        alike = seen.setdefault(_letters(_letters(name).casefold().strip()), name)
+        if alike != name:
+            written = ascii if _letters(alike) == _letters(name) else repr
             raise InputError(
-                f"{shown(str(root))}: the classes {ascii(seen[plain])} and {ascii(name)} clash: their names differ "
-                "only in case, spaces at the ends or the encoding of letters; wanted one name for each class: rename "
-                "or merge them."
+                f"{shown(str(root))}: the classes {written(alike)} and {written(name)} clash: their names differ only "
+                "in case, spaces at the ends or the encoding of letters; wanted one name for each class: rename or "
+                "merge them."
             )
-        seen[plain] = name
+
+
+def _letters(name: str) -> str:
+    """Return a name with its accents in letters, as which some systems store it and others do not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _check_enough(walk: Walk, layout: Layout) -> None:

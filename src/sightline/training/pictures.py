@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sightline.errors import ImageError
 from sightline.images import read_image, stored_traits
-from sightline.paths import shown, why
+from sightline.paths import check_file, shown, why
 
 __all__ = ["Checked", "check_images"]
 
@@ -45,10 +45,11 @@ def check_images(
 
 def _check(file: str, channels: int, max_pixels: int) -> Checked:
     try:
+        check_file(Path(file), shown(file))
+        with open(file, "rb") as stream:  # first: reading goes side by side, decoding one by one
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         read_image(file, channels=channels, max_pixels=max_pixels)
         traits = stored_traits(Path(file))
-        with open(file, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except ImageError as error:
         return Checked(reason=str(error))
     except OSError as error:
