@@ -144,7 +144,7 @@ def _split(
     train_items, val_items = held_out(next(iter(parts.values())), classes, val_share=val_share, seed=seed)
     at = f" of {shown(layout.learned.folder)}/" if layout.learned.folder else ""
     said = (
-        f"{val_share:.3g} of each class{at} held out for validation by seed {seed} ({len(train_items):,} and "
+        f"{100 * val_share:.3g} % of each class{at} held out for validation by seed {seed} ({len(train_items):,} and "
         f"{counted(len(val_items))}){also}.{named}"
     )
     return said, {"train": train_items, "val": val_items} | test

@@ -92,7 +92,7 @@ def read_series(
 def _said(val_share: float, seed: int, parts: dict[str, Part]) -> str:
     test = f"; {counted(len(parts['test']), 'signal')} to test, as they came" if "test" in parts else ""
     return (
-        f"{val_share:.3g} of each class held out for validation by seed {seed} ({len(parts['train']):,} and "
+        f"{100 * val_share:.3g} % of each class held out for validation by seed {seed} ({len(parts['train']):,} and "
         f"{counted(len(parts['val']), 'signal')}){test}."
     )
 
@@ -137,8 +137,8 @@ class _Archive:
         bad = np.argwhere(~np.isfinite(planes))
         if len(bad):
             raise InputError(
-                f"{self.said}: {key} holds NaN, infinity or what float32 cannot hold ({counted(len(bad), 'value')}, the "
-                f"first in series {bad[0][0]} at {bad[0][1]}, from 0); wanted finite numbers: fill or leave them out."
+                f"{self.said}: {key} holds NaN, infinity or what float32 cannot hold ({counted(len(bad), 'value')}, "
+                f"the first in series {bad[0][0]} at {bad[0][1]}, from 0); wanted finite numbers: fill or cut them."
             )
         return planes
 
@@ -147,8 +147,8 @@ class _Archive:
         values = self._array(key)
         if values.ndim != 1 or values.dtype.kind not in "biu":
             raise InputError(
-                f"{self.said}: {key} is {values.dtype} of shape {values.shape}; wanted whole numbers (N,), the class of "
-                f"each series: {key}.astype('int64')."
+                f"{self.said}: {key} is {values.dtype} of shape {values.shape}; wanted whole numbers (N,), the "
+                f"class of each series: {key}.astype('int64')."
             )
         return values.astype(np.int64)
 
@@ -174,9 +174,9 @@ class _Archive:
                     raise InputError(f"{self.said}: classes is longer than {_MOST_NAMES:,} bytes; wanted names.")
             with np.load(self.path, allow_pickle=False) as arrays:
                 return arrays["classes"]
+        except InputError:
+            raise
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(
                 f"{self.said}: classes cannot be read ({why(error)}); wanted names as text: np.array(['a', 'b'])."
             ) from None

@@ -62,9 +62,11 @@ def held_out(
     """
     check_share(val_share)
     unclear = contradicted(items)
+    of_class: list[list[Item]] = [[] for _ in classes]
+    for item in items:
+        of_class[item.label].append(item)
     names: set[str] = set()
-    for label, name in enumerate(classes):
-        own = [i for i in items if i.label == label]
+    for own, name in zip(of_class, classes, strict=True):
         groups = [alike for h, alike in by_hash(own).items() if h not in unclear]
         _check_parts(own, groups, shown(name), noun)
         names |= _held(sorted(groups, key=lambda g: _rank(seed, g[0].name)), len(own), val_share)

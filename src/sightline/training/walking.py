@@ -57,11 +57,10 @@ class Walk:
     def level(self, folder: str = "", *, links: bool = True) -> Level:
         """Return what one folder holds; links to folders are followed or not. Raises ImageError where it is locked."""
         names = [n for n in _names(self.root / folder) if not n.startswith(".") and n not in _JUNK]
-        inside = [n for n in names if os.path.isdir(self.root / folder / n)]
-        files = [n for n in names if n not in {*inside}]
-        pictures = [n for n in files if is_picture(Path(n))]
-        folders = [n for n in inside if self._entered(_joined(folder, n), links)]
-        return Level(tuple(folders), tuple(pictures), tuple(n for n in files if n not in {*pictures}))
+        inside = {n for n in names if os.path.isdir(self.root / folder / n)}
+        files = [n for n in names if n not in inside]
+        pictures, others = (tuple(n for n in files if is_picture(Path(n)) == wanted) for wanted in (True, False))
+        return Level(tuple(n for n in sorted(inside) if self._entered(_joined(folder, n), links)), pictures, others)
 
     def below(self, folder: str) -> list[str]:
         """Return the images of a folder and of all folders in it, links left out, sorted; other files are stray."""
