@@ -26,6 +26,8 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
     pictures(tmp_path / "pets", {"cat": 2})
     assert "does not exist. Did you mean pets?" in refusal(tmp_path / "petz")
     assert "is a file; wanted a folder" in refusal(tmp_path / "pets" / "cat" / "0.png")
+    with pytest.raises(InputError, match="an empty path came"):
+        read_folder("")
     os.mkfifo(tmp_path / "pipe")
     assert "is no folder" in refusal(tmp_path / "pipe")
 

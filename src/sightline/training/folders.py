@@ -48,6 +48,8 @@ def read_folder(
     InputError) for a share outside 0 to 1; ImageError for a folder that is not there.
     """
     check_share(val_share)
+    if not os.fspath(folder):
+        raise InputError("an empty path came; wanted a folder that holds a folder of images for each class.")
     root = Path(os.fsdecode(folder))
     layout = find_layout(root)
     reading = _read(root, layout, channels, max_pixels, on_count, on_step)
