@@ -189,6 +189,7 @@ def test_copies_stay_on_one_side(tmp_path: Path) -> None:
         assert not hashes["train"] & hashes["val"]
         assert data.val.counts(2)[0] == 3  # of 18 one group of three fits into a share of four
         assert not [n for n in data.notes if "also in" in n]
+    assert said(data, "of train are copies").startswith("10 images of train are copies of another there, as 'cat/a")
 
 
 # --- what is said -------------------------------------------------------------------------------------------
@@ -210,6 +211,7 @@ def test_a_picture_in_two_classes_is_a_contradiction_and_is_not_checked_by(tmp_p
         data = read_folder(root, seed=seed)
         assert {"dog/0.png", "cat/1.png"} <= names(data)["train"]
     assert "('cat/1.png' as cat, 'dog/0.png' as dog)" in said(data, "more than one class")
+    assert not [n for n in data.notes if "cop" in n]
 
 
 def test_how_images_are_stored_is_said(tmp_path: Path) -> None:

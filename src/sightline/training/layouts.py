@@ -156,9 +156,9 @@ def _by_name(at: str, pictures: Sequence[str]) -> dict[str, list[str]]:
 def _stray(files: Sequence[str]) -> list[str]:
     if not files:
         return []
-    was, them = ("was", "it is") if len(files) == 1 else ("were", "they are")
+    was = "was" if len(files) == 1 else "were"
     said = f"{counted(len(files), 'file')} {was} left out, as {shown(files[0])}"
-    return [f"{said}: {them} no image of a class by name and place."]
+    return [f"{said}: by its name no image, or in no class."]
 
 
 # --- what cannot be -----------------------------------------------------------------------------------------

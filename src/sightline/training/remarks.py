@@ -81,7 +81,7 @@ def _contradictions(parts: Mapping[str, Sequence[Item]], classes: Sequence[str],
 
 def _copies(parts: Mapping[str, Sequence[Item]], noun: str) -> Iterator[str]:
     for name, items in parts.items():
-        alike = [group for group in by_hash(items).values() if len(group) > 1]
+        alike = [group for group in by_hash(items).values() if len(group) > len({i.label for i in group}) == 1]
         if alike:
             first, second = (shown(i.name) for i in alike[0][:2])
             more = sum(map(len, alike)) - len(alike)
