@@ -19,7 +19,7 @@ from sightline.arrays import find_array
 from sightline.errors import ImageError
 from sightline.paths import DENIED, shown, why
 
-__all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image", "read_mask"]
+__all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image", "read_mask", "stored_traits"]
 
 MAX_PIXELS = 179_000_000
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
@@ -97,6 +97,28 @@ def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if values.ndim != 2:
         raise ImageError(f"{said} holds an array of shape {values.shape}; wanted a mask (height, width).")
     return np.asarray(values != 0)
+
+
+def stored_traits(path: Path) -> frozenset[str]:
+    """Say of a picture in a file how it is stored: "grey" or "colour", "alpha", "deep" (over 8 bits); none of an array.
+
+    Only the head is read. Raises ImageError for whatever cannot be.
+    """
+    said = shown(str(path))
+    with _safely(said), path.open("rb") as stream:
+        if stream.read(6).startswith((b"\x93NUMPY", b"PK")):
+            return frozenset()
+        stream.seek(0)
+        with _opened(stream, said) as image:
+            return _traits(image)
+
+
+def _traits(image: Image.Image) -> frozenset[str]:
+    deep = image.mode.startswith(("I", "F"))
+    alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    grey = deep or image.mode in ("1", "L", "LA", "La")
+    said = {"grey": grey, "colour": not grey, "alpha": alpha, "deep": deep}
+    return frozenset(name for name, true in said.items() if true)
 
 
 def _marked(image: Image.Image) -> np.ndarray:
