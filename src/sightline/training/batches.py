@@ -17,7 +17,7 @@ from sightline.signals import read_signal, standardised
 from sightline.training.augment import Augmentation
 from sightline.training.data import Part
 
-__all__ = ["Examples", "epoch_seed", "order", "weights_of_classes"]
+__all__ = ["Examples", "order", "step_seed", "weights_of_classes"]
 
 Key = tuple[int, int]
 
@@ -69,9 +69,13 @@ def order(count: int, epoch: int, seed: int, most: int | None = None) -> list[Ke
     return [(epoch, int(number)) for number in drawn]
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of what an epoch draws besides, such as dropout."""
-    return int(np.random.SeedSequence((seed, epoch, 1)).generate_state(1)[0])
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """Return the seed of what a step draws besides, such as dropout.
+
+    >>> step_seed(0, 0, 0) != step_seed(0, 1, 0)
+    True
+    """
+    return int(np.random.SeedSequence((seed, epoch, step)).generate_state(1)[0])
 
 
 def weights_of_classes(counts: Sequence[int], asked: str) -> list[float] | None:

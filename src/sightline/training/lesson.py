@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from sightline.forward import find_logits
-from sightline.training.batches import epoch_seed, order
+from sightline.training.batches import order, step_seed
 from sightline.training.heads import set_modes
 from sightline.training.job import NotFiniteError
 from sightline.training.settings import Settings
@@ -73,9 +73,12 @@ class Lesson(lightning.LightningModule):
     # --- steps ----------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Draw what the epoch draws from its own seed, so that a broken epoch is repeated as it was."""
-        torch.manual_seed(epoch_seed(self.asked.seed, self.current_epoch))
+        """Set the modes, which a validation has changed."""
         set_modes(self.net, self.kept)
+
+    def on_train_batch_start(self, _: Any, number: int) -> None:
+        """Draw what a step draws, such as dropout, from a seed of its own: loaders draw too, at times of their own."""
+        torch.manual_seed(step_seed(self.asked.seed, self.current_epoch, number))
 
     def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         """Return the loss of a batch."""

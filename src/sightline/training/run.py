@@ -32,6 +32,7 @@ from sightline.training.history import Row, best_row
 from sightline.training.job import Fitted, Job, Told
 from sightline.training.libraries import import_lightning
 from sightline.training.presets import GENERATED, PRESETS
+from sightline.training.series import read_series
 from sightline.training.settings import Settings
 
 __all__ = ["Training", "train"]
@@ -150,6 +151,8 @@ def _data(data: Any, model: Model, asked: Settings, told: Told) -> DataSet:
         return data
     if str(data) in GENERATED and not Path(data).exists():
         return GENERATED[str(data)](asked.seed)
+    if str(data).casefold().endswith(".npz") and Path(data).is_file():
+        return read_series(data, val_share=asked.val_share, seed=asked.seed)
     return read_folder(
         data,
         val_share=asked.val_share,

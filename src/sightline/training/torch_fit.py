@@ -164,16 +164,10 @@ def _is_over(rows: list[Row], asked: Settings) -> bool:
 
 
 def _trainer(job: Job, history: _History) -> lightning.Trainer:
-    best = ModelCheckpoint(
-        job.checkpoints,
-        "best",
-        monitor="val_accuracy",
-        mode="max",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    watched: list[lightning.Callback] = [history, best]
+    kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(job.checkpoints, "best", monitor="val_accuracy", mode="max", **kept)
+    last = ModelCheckpoint(job.checkpoints, "last", **kept)  # for save_last writes only where the best is written too
+    watched: list[lightning.Callback] = [history, best, last]
     if job.settings.patience:
         watched.append(
             EarlyStopping("val_accuracy", 0.0, job.settings.patience, mode="max", check_on_train_epoch_end=True)

@@ -1,0 +1,211 @@
+"""From a folder to a classifier that can be explained: the main path, and what a training leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import sightline
+from sightline.demo.scenes import CLASSES, scenes
+from sightline.errors import InputError, ParameterError
+from sightline.training.data import DataSet, Part
+from sightline.training.history import read_history
+from sightline.training.presets import PRESETS
+from sightline.training.run import train
+from sightline.training.series import mnist1d_data
+from sightline.training.settings import Settings
+
+QUICK = Settings(model="small-cnn", epochs=3, batch_size=16, lr=4e-3, patience=0)
+
+
+def drawn(count: int, seed: int) -> Part:
+    found = scenes(count, seed)
+    return Part(np.stack([s.image for s in found]), np.array([s.label for s in found], np.int64))
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    return DataSet("scenes", tuple(CLASSES), drawn(96, 1), drawn(32, 2), drawn(24, 3), "drawn from three seeds")
+
+
+@pytest.fixture(scope="module")
+def digits() -> DataSet:
+    made = mnist1d_data()
+    few = {
+        name: Part(part.images[:n], part.labels[:n])
+        for (name, part), n in zip(made.parts.items(), (320, 64, 64), strict=True)
+    }
+    return replace(made, **few)
+
+
+def test_what_was_trained_is_opened_and_explained(data: DataSet, tmp_path: Path) -> None:
+    found = train(data, out=tmp_path / "run", settings=QUICK)
+    opened = sightline.load(tmp_path / "run")
+    assert list(opened.labels) == list(CLASSES)
+    assert opened.preprocessing == found.model.preprocessing
+    x = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(opened.module(x), found.model.module(x))
+    assert sightline.explain(opened, data.test.images[0], method="grad_cam").heatmap.shape == (96, 96)
+
+
+def test_the_best_epoch_is_kept_and_its_accuracy_is_that_of_the_model(data: DataSet, tmp_path: Path) -> None:
+    found = train(data, out=tmp_path / "run", settings=QUICK)
+    assert found.best.val_accuracy == max(row.val_accuracy for row in found.fitted.rows)
+    said = [p[0]["index"] for p in sightline.predict(found.model, list(data.val.images))]
+    assert np.mean(np.array(said) == data.val.labels) == pytest.approx(found.best.val_accuracy)
+
+
+def test_history_and_events_say_the_same(data: DataSet, tmp_path: Path) -> None:
+    found = train(data, out=tmp_path / "run", settings=QUICK)
+    rows = read_history(tmp_path / "run" / "history.csv")
+    assert rows == list(found.fitted.rows)
+    with (tmp_path / "run" / "history.csv").open() as stream:
+        assert next(csv.reader(stream)) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds"]
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    logged = events.Scalars("accuracy/validation")
+    assert [e.step for e in logged] == [1, 2, 3]
+    assert [e.value for e in logged] == pytest.approx([row.val_accuracy for row in rows])
+
+
+def test_one_seed_gives_the_same_weights_and_another_gives_others(digits: DataSet, tmp_path: Path) -> None:
+    quick = replace(PRESETS["mnist1d"], epochs=1)
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        train(digits, out=tmp_path / name, settings=replace(quick, seed=seed))
+    a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in "abc")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["head.weight"], c["head.weight"])
+
+
+def test_the_callers_random_numbers_are_left_alone(digits: DataSet, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    wanted = torch.rand(3)
+    torch.manual_seed(3)
+    train(digits, out=tmp_path / "run", settings=replace(PRESETS["mnist1d"], epochs=1))
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_the_recorded_loss_is_that_of_the_recipe(digits: DataSet, tmp_path: Path) -> None:
+    """Plain SGD on cross-entropy with L2 5e-4 of Keras' kind, step by step, gives the same weights."""
+    asked = replace(PRESETS["mnist1d"], epochs=1, steps_per_epoch=3, restore_best=False)
+    train(digits, out=tmp_path / "run", settings=asked)
+    found = load_file(tmp_path / "run" / "model.safetensors")
+    wanted = by_hand(digits, asked)
+    assert all(torch.allclose(found[k], wanted[k], atol=1e-6) for k in wanted)
+
+
+def by_hand(digits: DataSet, asked: Settings) -> dict[str, torch.Tensor]:
+    from sightline.models.architectures import ARCHITECTURES
+    from sightline.training.batches import order
+    from sightline.training.heads import with_head
+
+    net = with_head(ARCHITECTURES["mnist1d-cnn"].build(10, asked.seed), "head", 10, asked.seed).train()
+    keys = [n for _, n in order(len(digits.train), 0, asked.seed, 96)]
+    for rows in np.array_split(keys, 3):
+        x, y = torch.from_numpy(digits.train.images[rows])[:, None], torch.from_numpy(digits.train.labels[rows])
+        decay = sum((p**2).sum() for p in net.parameters() if p.ndim > 1)
+        loss = torch.nn.functional.cross_entropy(net(x), y) + 5e-4 * decay
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        with torch.no_grad():
+            for p, g in zip(net.parameters(), gradients, strict=True):
+                p -= 0.01 * g
+    return dict(net.state_dict())
+
+
+def test_early_stopping_waits_for_the_patience_and_no_longer(digits: DataSet, tmp_path: Path) -> None:
+    still = replace(PRESETS["mnist1d"], epochs=20, patience=2, lr=1e-12)
+    found = train(digits, out=tmp_path / "run", settings=still)
+    assert (found.fitted.ended, len(found.fitted.rows), found.best.epoch) == ("stopped early", 3, 1)
+
+
+def test_the_learning_rate_is_halved_where_accuracy_stands_still(digits: DataSet, tmp_path: Path) -> None:
+    still = replace(PRESETS["mnist1d"], epochs=5, lr=1e-12, schedule="plateau")
+    rates = [row.lr for row in train(digits, out=tmp_path / "run", settings=still).fitted.rows]
+    assert rates == pytest.approx([1e-12, 1e-12, 1e-12, 5e-13, 5e-13])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_schedules_end_low(digits: DataSet, tmp_path: Path, schedule: str) -> None:
+    asked = replace(PRESETS["mnist1d"], epochs=3, schedule=schedule)
+    rates = [row.lr for row in train(digits, out=tmp_path / "run", settings=asked).fitted.rows]
+    assert rates[-1] < 1e-4 < rates[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_every_optimizer_learns(digits: DataSet, tmp_path: Path, optimizer: str) -> None:
+    asked = replace(PRESETS["mnist1d"], epochs=3, optimizer=optimizer, lr=2e-2 if optimizer == "sgd" else 3e-3)
+    rows = train(digits, out=tmp_path / "run", settings=asked).fitted.rows
+    assert rows[-1].loss < rows[0].loss
+
+
+def test_steps_per_epoch_end_an_epoch(digits: DataSet, tmp_path: Path) -> None:
+    steps = []
+    from sightline.training.job import Told
+
+    asked = replace(PRESETS["mnist1d"], epochs=2, steps_per_epoch=4)
+    train(digits, out=tmp_path / "run", settings=asked, told=Told(step=steps.append))
+    assert sum(steps) == 8
+
+
+def test_a_batch_of_one_is_no_trouble_for_batch_norms(data: DataSet, tmp_path: Path) -> None:
+    odd = replace(data, train=Part(data.train.images[:33], data.train.labels[:33]))
+    assert train(odd, out=tmp_path / "run", settings=replace(QUICK, epochs=1)).fitted.ended == "finished"
+
+
+def test_the_features_of_frozen_layers_are_computed_once(data: DataSet, tmp_path: Path) -> None:
+    train(data, out=tmp_path / "a", settings=replace(QUICK, epochs=1))
+    again = replace(QUICK, model="small-cnn", weights=str(tmp_path / "a" / "model.safetensors"), epochs=4)
+    found = train(data, out=tmp_path / "b", settings=again)
+    assert found.fitted.about["features_cached"]
+    a, b = (load_file(tmp_path / n / "model.safetensors") for n in "ab")
+    assert all(torch.equal(a[k], b[k]) for k in a if k.startswith("features"))
+    assert not torch.equal(a["head.weight"], b["head.weight"])
+    assert not (tmp_path / "b" / "work").exists()
+
+
+def test_cached_features_train_the_same_head_as_the_whole_net(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(data, out=tmp_path / "a", settings=replace(QUICK, epochs=1))
+    again = replace(QUICK, weights=str(tmp_path / "a" / "model.safetensors"), epochs=2, optimizer="sgd", lr=0.1)
+    train(data, out=tmp_path / "kept", settings=again)
+    monkeypatch.setattr("sightline.training.torch_fit.tail_of", lambda model, learned: None)
+    whole = train(data, out=tmp_path / "whole", settings=again)
+    assert not whole.fitted.about["features_cached"]
+    a, b = (load_file(tmp_path / n / "model.safetensors") for n in ("kept", "whole"))
+    assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)
+
+
+def test_run_json_says_what_was_done(digits: DataSet, tmp_path: Path) -> None:
+    train(digits, out=tmp_path / "run", settings=replace(PRESETS["mnist1d"], epochs=1))
+    said = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert said["data"]["hash"] == digits.hash
+    assert Settings.from_dict(said["settings"]) == replace(PRESETS["mnist1d"], epochs=1)
+    assert said["versions"]["torch"] == torch.__version__.partition("+")[0] or said["versions"]["torch"]
+
+
+def test_a_folder_that_is_in_use_is_not_overwritten(digits: DataSet, tmp_path: Path) -> None:
+    quick = replace(PRESETS["mnist1d"], epochs=1)
+    train(digits, out=tmp_path / "run", settings=quick)
+    with pytest.raises(InputError, match="add --resume"):
+        train(digits, out=tmp_path / "run", settings=quick)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="is no training's folder"):
+        train(digits, out=tmp_path / "mine", settings=quick)
+
+
+def test_what_cannot_be_is_said(digits: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="no model came"):
+        train(digits, out=tmp_path / "run", settings=Settings())
+    with pytest.raises(ParameterError, match="series are not turned"):
+        train(digits, out=tmp_path / "run", settings=replace(PRESETS["mnist1d"], augment="rotate"))
+    assert not (tmp_path / "run").exists()
