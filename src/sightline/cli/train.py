@@ -223,9 +223,7 @@ def _line(row: Row) -> str:
 
 def _print(found: Training) -> None:
     screen, best, ended = console(), found.best, found.fitted
-    for skipped in found.data.skipped:
-        note(f"skipped: {skipped['reason']}")
-    for text in (*found.data.notes, *ended.notes):
+    for text in ended.notes:
         screen.print(f"note: {text}")
     if ended.why:
         screen.print(f"stopped: {ended.why}")

@@ -101,6 +101,8 @@ def train(
         raise ParameterError("no model came; name one, as in --model mobilenet_v2, or a preset.")
     model = _starting(asked, prepare, device, trust)
     found = _data(data, model, asked, told)
+    for text in (*(f"skipped: {s['reason']}" for s in found.skipped), *(f"note: {n}" for n in found.notes)):
+        told.note(text)
     folder = _prepared(Path(out), _facts(asked, found, model), resume)
     model = replace(model, labels=Labels(found.classes))
     fitted = _fit(Job(model, found, asked, folder, resume, told))
