@@ -10,16 +10,19 @@ import numpy as np
 from PIL import Image
 
 from sightline.explanation import Explanation
-from sightline.render import Cell, grid, heatmap_image
+from sightline.render import Style, grid, heatmap_image
 from sightline.render.compare import map_cell, photo_cell, style_legend
 from sightline.render.explanation import BY_CHANNEL
 from sightline.render.layout import beside, scaled_into, stack
 from sightline.render.scale import limits
 from sightline.render.table import probability_text
+from sightline.render.text import text_block
 from sightline.training.callbacks.frames import Drawn
 from sightline.training.callbacks.looking import Look
 
-__all__ = ["Pictures", "cell_of", "drawn_of", "legends_of", "notes_of", "photo_of", "pictures_of", "said_of"]
+__all__ = ["Cells", "Pictures", "cells_of", "drawn_of", "legends_of", "notes_of", "photo_of", "pictures_of"]
+
+Cells = Mapping[str, Mapping[str, Image.Image | str]]
 
 OWN_SCALE = "each map is coloured by its own largest value"
 _LARGEST = 512  # pixels a side: more are not seen in a grid, and take their time at every epoch
@@ -34,8 +37,19 @@ def photo_of(e: Explanation) -> Image.Image:
 def cell_of(e: Explanation) -> Image.Image:
     """Return the map over what was explained, or the first 25 channels of a layer side by side."""
     if e.method not in BY_CHANNEL:
-        return map_cell(_small(e))
+        return _or_zero(map_cell(_small(e)), e)
     return _mosaic(e.attribution) if e.attribution.ndim == 3 else scaled_into(e.render("card"), _LARGEST, _LARGEST)
+
+
+def _or_zero(picture: Image.Image, e: Explanation) -> Image.Image:
+    """Write on the picture of a map that is zero everywhere that it is, lest it be taken for a dark one."""
+    if e.attribution.any():
+        return picture
+    wide = scaled_into(picture, _LARGEST, _LARGEST)
+    words = text_block("zero everywhere", width=wide.width, size=max(wide.width // 12, 10), align="center")
+    if words is not None:
+        wide.paste(words, (0, wide.height - words.height))
+    return wide
 
 
 def drawn_of(e: Explanation) -> Drawn:
@@ -61,7 +75,7 @@ def _small(e: Explanation) -> Explanation:
 def _mosaic(maps: np.ndarray) -> Image.Image:
     """Draw the first channels (C, h, w) in a square, on the one scale of all of them."""
     shown = maps[:_CHANNELS]
-    style = "diverging" if (maps < 0).any() else "sequential"
+    style: Style = "diverging" if (maps < 0).any() else "sequential"
     ends = limits(maps.reshape(len(maps), -1), style)
     across = math.ceil(math.sqrt(len(shown)))
     side = max(_LARGEST // across, 1)
@@ -120,23 +134,27 @@ class Pictures:
         return {f"explanations/{tag}": picture for tag, picture in listed.items()}
 
 
+def cells_of(looks: Mapping[str, Look]) -> Cells:
+    """Draw every map once: {image: {method: picture, or why there is none}}."""
+    return {name: {**{m: cell_of(e) for m, e in found.maps.items()}, **found.reasons} for name, found in looks.items()}
+
+
 def pictures_of(
     looks: Mapping[str, Look],
+    cells: Cells,
     photos: Mapping[str, Image.Image | None],
     methods: Sequence[str],
-    epoch: int,
-    model: str,
+    title: str,
 ) -> Pictures:
-    """Draw one epoch, each map once."""
-    cells = {(name, m): _cell(found, m) for name, found in looks.items() for m in methods}
+    """Lay the cells of one epoch out: all methods, each by itself, and all channels where a method shows a layer."""
 
     def drawn(shown: Sequence[str]) -> Image.Image:
         maps = [found.maps[m] for found in looks.values() for m in shown if m in found.maps]
         return grid(
-            [[photos[name], *(cells[name, m] for m in shown)] for name in looks],
+            [[photos[name], *(cells[name].get(m) for m in shown)] for name in looks],
             row_labels=[f"{name}: {said_of(found)}" for name, found in looks.items()],
             column_labels=["image", *shown],
-            title=f"epoch {epoch} · {model}",
+            title=title,
             legends=legends_of(map(drawn_of, maps)),
             notes=notes_of(shown),
         )
@@ -149,7 +167,3 @@ def pictures_of(
 
 def _sheets(found: Look) -> dict[str, Image.Image]:
     return {m: e.render("card") for m, e in found.maps.items() if m in BY_CHANNEL}
-
-
-def _cell(found: Look, method: str) -> Cell:
-    return cell_of(found.maps[method]) if method in found.maps else found.reasons.get(method)

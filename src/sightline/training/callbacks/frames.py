@@ -44,7 +44,7 @@ class Moment:
         """Read what `dataclasses.asdict` made."""
         drawn = {method: Drawn(**d) for method, d in data["drawn"].items()}
         says, explained = (tuple(data[k]) if data[k] else None for k in ("says", "explained"))
-        return Moment(says, explained, drawn)  # type: ignore[arg-type]
+        return Moment(says, explained, drawn)
 
 
 class Frames:
@@ -89,7 +89,7 @@ class Frames:
         return photo or opened(self.photo(name))
 
     def forget_after(self, epoch: int) -> list[int]:
-        """Drop what an earlier run left of this epoch and later ones, which now come again; return these epochs."""
+        """Drop what there is of this epoch and later ones, which now come again; return these epochs."""
         later = sorted({e for kept in self._moments.values() for e in kept if e >= epoch})
         for name, kept in self._moments.items():
             for e in [e for e in kept if e >= epoch]:
@@ -135,7 +135,7 @@ class Frames:
 def save_picture(picture: Image.Image, file: Path) -> Path:
     """Write a PNG whole or not at all."""
     with written(file) as aside:
-        picture.save(aside, format="PNG")
+        picture.save(aside, format="PNG", compress_level=1)  # the training waits for it
     return file
 
 

@@ -55,7 +55,10 @@ def _listed(images: Any) -> list[Any]:
         return list(image_files(images))
     if isinstance(images, np.ndarray) and images.ndim == 4:
         return list(images)
-    return list(images) if isinstance(images, (list, tuple)) else [images]
+    listed = list(images) if isinstance(images, (list, tuple)) else [images]
+    if any(isinstance(one, Tensor) for one in listed):
+        raise ImageError("a list of tensors came to be watched; wanted one preprocessed tensor (N, C, *S): torch.stack.")
+    return listed
 
 
 def _rows(images: Tensor) -> list[Any]:

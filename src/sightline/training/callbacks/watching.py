@@ -20,7 +20,7 @@ from sightline.models.model import Model
 from sightline.output import file_part
 from sightline.targets import Output, Target
 from sightline.training.callbacks.board import Board
-from sightline.training.callbacks.drawing import cell_of, drawn_of, photo_of, pictures_of
+from sightline.training.callbacks.drawing import cells_of, drawn_of, photo_of, pictures_of
 from sightline.training.callbacks.frames import Drawn, Frames, Moment, save_picture
 from sightline.training.callbacks.looking import Look, Question, Report, look
 from sightline.training.callbacks.strip import draw_strip
@@ -195,13 +195,12 @@ class Watch:
 
     def _drawn(self, model: Any, epoch: int, *, strict: bool) -> Path:
         loaded = self._loaded(model)
-        if strict:
-            self._begin(epoch)
         with unmoved(loaded.module):
             looks = {
                 s.name: look(loaded, s.given, t, self.question, self._reporter(s, epoch), strict=strict)
                 for s, t in zip(self.subjects, self.targets, strict=True)
             }
+        self._forget(epoch)
         return self._saved(looks, epoch, loaded.name)
 
     def _loaded(self, model: Any) -> Model:
@@ -210,7 +209,8 @@ class Watch:
             self._model = (model, load(model, **self._known))
         return replace(self._model[1], _layers={}, _copies={}, _shuffled={})
 
-    def _begin(self, epoch: int) -> None:
+    def _forget(self, epoch: int) -> None:
+        """Remove what an earlier run left of this epoch and later ones, lest two trainings be one strip."""
         for again in self._frames.forget_after(epoch):
             self._grid_file(again).unlink(missing_ok=True)
 
@@ -218,8 +218,9 @@ class Watch:
         return self.out / f"epoch_{epoch:04d}.png"
 
     def _saved(self, looks: Mapping[str, Look], epoch: int, model: str) -> Path:
-        photos = {name: self._kept(name, epoch, found) for name, found in looks.items()}
-        pictures = pictures_of(looks, photos, self.methods, epoch, model)
+        cells = cells_of(looks)
+        photos = {name: self._kept(name, epoch, found, cells[name]) for name, found in looks.items()}
+        pictures = pictures_of(looks, cells, photos, self.methods, f"epoch {epoch} · {model}")
         for name in looks:
             save_picture(draw_strip(self._frames, name, self.methods, self.columns), self.out / f"strip_{name}.png")
         for tag, sheet in pictures.sheets.items():
@@ -228,11 +229,11 @@ class Watch:
         self.board.add(pictures.tagged(self.methods), epoch)
         return file
 
-    def _kept(self, name: str, epoch: int, found: Look) -> Image.Image | None:
+    def _kept(self, name: str, epoch: int, found: Look, cells: Mapping[str, Image.Image | str]) -> Image.Image | None:
         """Keep the frames of one image on disk and return its own picture."""
         drawn = {m: drawn_of(e) for m, e in found.maps.items()}
         drawn |= {m: Drawn(why=why) for m, why in found.reasons.items()}
-        frames = {m: cell_of(e) for m, e in found.maps.items()}
+        frames = {m: cell for m, cell in cells.items() if isinstance(cell, Image.Image)}
         photo = next((photo_of(e) for e in found.maps.values()), None)
         return self._frames.add(name, epoch, Moment(found.says, found.explained, drawn), frames, photo)
 
