@@ -48,7 +48,7 @@ def _or_zero(picture: Image.Image, e: Explanation) -> Image.Image:
     wide = scaled_into(picture, _LARGEST, _LARGEST)
     words = text_block("zero everywhere", width=wide.width, size=max(wide.width // 12, 10), align="center")
     if words is not None:
-        wide.paste(words, (0, wide.height - words.height))
+        wide.paste(words, (0, (wide.height - words.height) // 2))
     return wide
 
 

@@ -25,7 +25,7 @@ def lightning_callback(watch: Watch, model: nn.Module | Model | None = None) -> 
     try:
         from sightline.training.callbacks.lightning_hook import LightningWatch
     except ModuleNotFoundError as error:
-        if error.name not in ("lightning", "pytorch_lightning"):
+        if (error.name or "").partition(".")[0] not in ("lightning", "pytorch_lightning"):
             raise
         raise ModelError(
             "a Lightning callback needs lightning, which is not installed: pip install 'sightline[train]'."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from typing import Any
 
 from sightline.errors import ModelError
+from sightline.models.zoo import import_torchvision
 from sightline.training.callbacks.watching import Watch
 
 __all__ = ["LightningWatch"]
@@ -18,8 +20,10 @@ _SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 def _library() -> Any:
     """Return Lightning by the name that is imported already, or else by the one that is installed."""
     for name in _NAMES:
-        if name in sys.modules:
+        if sys.modules.get(name) is not None:
             return sys.modules[name]
+    if importlib.util.find_spec("torchvision") is not None:
+        import_torchvision()  # Lightning does too, and fails where the compiled operators do not fit torch
     try:
         return importlib.import_module(_NAMES[0])
     except ModuleNotFoundError:
