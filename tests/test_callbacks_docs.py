@@ -28,6 +28,7 @@ MADE, *LOOPS = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
@@ -50,7 +51,12 @@ class Module(lightning.LightningModule):
 def model() -> Any:
     layers = keras.layers
     net = keras.Sequential(
-        [keras.Input((16, 16, 3)), layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(5)]
+        [
+            keras.Input((16, 16, 3)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5),
+        ]
     )
     net.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return net
@@ -59,10 +65,17 @@ def model() -> Any:
 def names() -> dict[str, Any]:
     x = np.random.default_rng(0).random((8, 16, 16, 3), dtype=np.float32)
     return {
-        **{"images": images(2), "classes": [1, 4], "how": HOW, "epochs": 2},
-        **{"net": ConvNet(), "train": learned},
-        **{"module": Module(), "batches": torch.utils.data.DataLoader(torch.rand(8, 3, 16, 16), 4)},
-        **{"model": model(), "x": x, "y": np.arange(8) % 5},
+        "images": images(2),
+        "classes": [1, 4],
+        "how": HOW,
+        "epochs": 2,
+        "net": ConvNet(),
+        "train": learned,
+        "module": Module(),
+        "batches": torch.utils.data.DataLoader(torch.rand(8, 3, 16, 16), 4),
+        "model": model(),
+        "x": x,
+        "y": np.arange(8) % 5,
     }
 
 

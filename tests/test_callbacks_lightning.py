@@ -128,11 +128,13 @@ def test_without_a_logger_the_event_file_lies_with_the_pictures(tmp_path: Path) 
 def test_the_same_weights_come_out_bit_for_bit(tmp_path: Path) -> None:
     @register(family="gradient", cite="none", reads="input")
     def dice(rec: Recording) -> Tensor:
-        np.random.rand()  # noqa: NPY002  as methods of one's own do
+        np.random.rand()
         return torch.rand_like(rec.x)
 
     try:
-        watch = watched(tmp_path / "out", "dice,grad_cam,smooth_grad,rise,guided_backprop", parameters={"rise.samples": 20})
+        watch = watched(
+            tmp_path / "out", "dice,grad_cam,smooth_grad,rise,guided_backprop", parameters={"rise.samples": 20}
+        )
         with_it, without = fresh(), fresh()
         torch.manual_seed(1)
         trained(tmp_path, with_it, [sightline.lightning_callback(watch)])

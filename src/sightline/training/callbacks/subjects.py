@@ -57,7 +57,9 @@ def _listed(images: Any) -> list[Any]:
         return list(images)
     listed = list(images) if isinstance(images, (list, tuple)) else [images]
     if any(isinstance(one, Tensor) for one in listed):
-        raise ImageError("a list of tensors came to be watched; wanted one preprocessed tensor (N, C, *S): torch.stack.")
+        raise ImageError(
+            "a list of tensors came to be watched; wanted one preprocessed tensor (N, C, *S): torch.stack."
+        )
     return listed
 
 
