@@ -129,7 +129,7 @@ def test_a_refused_method_is_said_once_and_on_the_picture(tmp_path: Path, caplog
             assert watch(smooth, epoch) is not None
     said = [r.getMessage() for r in caplog.records]
     assert len(said) == 1
-    assert "epoch 0, image_1: guided_backprop cannot explain" in said[0]
+    assert said[0].startswith("epoch 0, image_1 cannot be explained by guided_backprop: ")
     drawn = json.loads((tmp_path / "frames" / "index.json").read_text())["images"]["image_2"]["epochs"]["2"]["drawn"]
     assert drawn["guided_backprop"]["why"].startswith("refused: guided_backprop")
     assert drawn["gradient"]["why"] is None
@@ -137,7 +137,7 @@ def test_a_refused_method_is_said_once_and_on_the_picture(tmp_path: Path, caplog
 
 def test_weights_that_become_nan_end_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     module = net()
-    watch = watched(tmp_path)
+    watch = watched(tmp_path, "grad_cam,gradient")
     watch(module, 0)
     with torch.no_grad():
         module.head.weight.fill_(float("nan"))
@@ -281,6 +281,16 @@ def test_a_series_is_watched(tmp_path: Path) -> None:
     watch = sightline.watch([tmp_path / "wave.csv", np.ones(40)], methods, out=tmp_path, tensorboard=False)
     assert watch(series, 0) is not None
     assert frame_size(tmp_path / "strip_wave.png")[0] > 500
+
+
+def test_a_volume_is_watched(tmp_path: Path) -> None:
+    solid = nn.Sequential(nn.Conv3d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, 2))
+    given = torch.randn(1, 1, 6, 8, 8, generator=torch.Generator().manual_seed(0))
+    watch = sightline.watch(given, "gradient,activations", out=tmp_path, tensorboard=False)
+    assert watch(solid, 0) is not None
+    drawn = json.loads((tmp_path / "frames" / "index.json").read_text())["images"]["image_1"]["epochs"]["0"]["drawn"]
+    assert {d["dims"] for d in drawn.values()} == {3}
+    assert all(d["why"] is None for d in drawn.values())
 
 
 def test_large_photos_are_drawn_small(tmp_path: Path) -> None:

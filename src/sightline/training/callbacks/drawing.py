@@ -20,7 +20,7 @@ from sightline.render.text import text_block
 from sightline.training.callbacks.frames import Drawn
 from sightline.training.callbacks.looking import Look
 
-__all__ = ["Cells", "Pictures", "cells_of", "drawn_of", "legends_of", "notes_of", "photo_of", "pictures_of"]
+__all__ = ["Cells", "Pictures", "cells_of", "drawn_of", "legends_of", "notes_of", "noun_of", "photo_of", "pictures_of"]
 
 Cells = Mapping[str, Mapping[str, Image.Image | str]]
 
@@ -38,7 +38,7 @@ def cell_of(e: Explanation) -> Image.Image:
     """Return the map over what was explained, or the first 25 channels of a layer side by side."""
     if e.method not in BY_CHANNEL:
         return _or_zero(map_cell(_small(e)), e)
-    return _mosaic(e.attribution) if e.attribution.ndim == 3 else scaled_into(e.render("card"), _LARGEST, _LARGEST)
+    return {1: _rows, 2: _mosaic, 3: _middle}[len(e.input_size)](e.attribution)
 
 
 def _or_zero(picture: Image.Image, e: Explanation) -> Image.Image:
@@ -55,7 +55,7 @@ def _or_zero(picture: Image.Image, e: Explanation) -> Image.Image:
 def drawn_of(e: Explanation) -> Drawn:
     """Say how a cell's colours are to be read."""
     if e.method in BY_CHANNEL:
-        return Drawn("diverging" if (e.attribution < 0).any() else "sequential")
+        return Drawn("diverging" if (e.attribution < 0).any() else "sequential", len(e.input_size))
     return Drawn(e.style, len(e.input_size), bool(np.isnan(_small(e).heatmap).any()))
 
 
@@ -73,14 +73,29 @@ def _small(e: Explanation) -> Explanation:
 
 
 def _mosaic(maps: np.ndarray) -> Image.Image:
-    """Draw the first channels (C, h, w) in a square, on the one scale of all of them."""
-    shown = maps[:_CHANNELS]
+    """Draw the first channels (C, h, w) of a picture's layer in a square."""
+    shown = _coloured(maps, maps[:_CHANNELS])
+    across = math.ceil(math.sqrt(len(shown)))
+    tiles = [_tile(picture, max(_LARGEST // across, 1)) for picture in shown]
+    return stack([beside(tiles[i : i + across], 3) for i in range(0, len(tiles), across)], 3)
+
+
+def _rows(maps: np.ndarray) -> Image.Image:
+    """Draw the first channels (C, L) of a series' layer, a row of colours for each."""
+    (picture,) = _coloured(maps, maps[None, :_CHANNELS])
+    return picture.resize((_LARGEST, _LARGEST * 5 // 8), Image.Resampling.NEAREST)
+
+
+def _middle(maps: np.ndarray) -> Image.Image:
+    """Draw the middle slices of the first channels (C, D, h, w) of a volume's layer."""
+    return _mosaic(maps[:, maps.shape[1] // 2])
+
+
+def _coloured(maps: np.ndarray, shown: np.ndarray) -> list[Image.Image]:
+    """Return pictures on the one scale of all channels."""
     style: Style = "diverging" if (maps < 0).any() else "sequential"
     ends = limits(maps.reshape(len(maps), -1), style)
-    across = math.ceil(math.sqrt(len(shown)))
-    side = max(_LARGEST // across, 1)
-    tiles = [_tile(heatmap_image(m, style=style, limits=ends), side) for m in shown]
-    return stack([beside(tiles[i : i + across], 3) for i in range(0, len(tiles), across)], 3)
+    return [heatmap_image(one, style=style, limits=ends) for one in shown]
 
 
 def _tile(picture: Image.Image, side: int) -> Image.Image:
@@ -99,6 +114,11 @@ def legends_of(drawn: Iterable[Drawn]) -> list[Image.Image]:
         )
         for style in dict.fromkeys(d.style for d in found)
     ]
+
+
+def noun_of(drawn: Iterable[Drawn]) -> str:
+    """Return what the first column shows: an image, a series or a volume."""
+    return {1: "series", 3: "volume"}.get(next((d.dims for d in drawn if d.style is not None), 2), "image")
 
 
 def notes_of(methods: Iterable[str]) -> list[str]:
@@ -153,7 +173,7 @@ def pictures_of(
         return grid(
             [[photos[name], *(cells[name].get(m) for m in shown)] for name in looks],
             row_labels=[f"{name}: {said_of(found)}" for name, found in looks.items()],
-            column_labels=["image", *shown],
+            column_labels=[noun_of(map(drawn_of, maps)), *shown],
             title=title,
             legends=legends_of(map(drawn_of, maps)),
             notes=notes_of(shown),

@@ -11,7 +11,7 @@ from sightline.render.layout import Block, beside, padded, placed, scaled_into, 
 from sightline.render.palette import ACCENT, EMPTY, INK, MUTED, PAPER
 from sightline.render.table import probability_text
 from sightline.render.text import font, text_block
-from sightline.training.callbacks.drawing import legends_of, notes_of
+from sightline.training.callbacks.drawing import legends_of, notes_of, noun_of
 from sightline.training.callbacks.frames import Frames, Moment, opened
 
 __all__ = ["draw_strip", "spread"]
@@ -38,8 +38,10 @@ def draw_strip(frames: Frames, name: str, methods: Sequence[str], most: int) -> 
     width = min(max(_ROOM // (len(shown) + 1), _NARROWEST), _WIDEST)
     photo = opened(frames.photo(name))
     height = _height(photo, width)
-    rows = [_row(frames, name, method, shown, photo, (width, height)) for method in methods]
-    body = stack([_header(list(shown), width), *rows], 14)
+    side = _side(methods)
+    rows = [_row(frames, name, method, shown, photo, (side, width, height)) for method in methods]
+    noun = noun_of(d for m in shown.values() for d in m.drawn.values())
+    body = stack([_header([noun, *(f"epoch {epoch}" for epoch in shown)], side, width), *rows], 14)
     return padded(stack([_heading(name, every, shown, body.width), body, _foot(shown, methods, body.width)], 20), 32)
 
 
@@ -58,10 +60,13 @@ def _heading(name: str, every: Mapping[int, Moment], shown: Mapping[int, Moment]
     return stack([title, line, text_block(under, width=width, size=16, colour=MUTED)], 5)
 
 
-def _header(epochs: Sequence[int], width: int) -> Image.Image:
-    words = ["image", *(f"epoch {epoch}" for epoch in epochs)]
+def _side(methods: Sequence[str]) -> int:
+    return round(min(max(_SIDE, *(font(17, bold=True).getlength(m) + 4 for m in methods)), 2 * _SIDE))
+
+
+def _header(words: Sequence[str], side: int, width: int) -> Image.Image:
     blocks = [text_block(w, width=width, size=17, bold=True, align="center") for w in words]
-    return beside([Image.new("RGB", (_SIDE, 1), PAPER), *blocks], _GAP)
+    return beside([Image.new("RGB", (side, 1), PAPER), *blocks], _GAP)
 
 
 def _row(
@@ -70,14 +75,16 @@ def _row(
     method: str,
     shown: Mapping[int, Moment],
     photo: Image.Image | None,
-    size: tuple[int, int],
+    sizes: tuple[int, int, int],
 ) -> Image.Image:
-    label = text_block(method, width=_SIDE, size=17, bold=True, most_lines=3)
+    """Draw a method's row; ``sizes`` are the width of its label, and width and height of a frame."""
+    side, size = sizes[0], sizes[1:]
+    label = text_block(method, width=side, size=17, bold=True, most_lines=3)
     cells = [_framed(photo, "no picture", size)]
     for epoch, moment in shown.items():
         cells.append(_moment(frames.frame(name, method, epoch), moment, method, size))
-    side = placed(label or Image.new("RGB", (_SIDE, 1), PAPER), (_SIDE, size[1]))
-    return beside([side, *cells], _GAP)
+    head = placed(label or Image.new("RGB", (side, 1), PAPER), (side, size[1]))
+    return beside([head, *cells], _GAP)
 
 
 def _moment(file: Path, moment: Moment, method: str, size: tuple[int, int]) -> Image.Image:
@@ -107,7 +114,7 @@ def _caption(moment: Moment, width: int) -> Block:
 
 def _bar(chance: float, width: int) -> Image.Image:
     """Draw a probability as a bar with its number."""
-    bar, end = Image.new("RGB", (width, 20), PAPER), width - 50
+    bar, end = Image.new("RGB", (width, 20), PAPER), width - 60
     draw = ImageDraw.Draw(bar)
     draw.rectangle((4, 5, end, 15), EMPTY)
     if round((end - 4) * chance):

@@ -239,7 +239,7 @@ class Watch:
 
     def _reporter(self, subject: Subject, epoch: int) -> Report:
         def report(method: str, error: Exception) -> None:
-            self._tell(f"{method} cannot explain: {error}", error, f"epoch {epoch}, {subject.name}: ")
+            self._tell(str(error), error, f"epoch {epoch}, {subject.name} cannot be explained by {method}: ")
 
         return report
 
