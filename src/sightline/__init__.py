@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sightline.predictions import predict
     from sightline.recording import Recording
     from sightline.render.compare import compare
+    from sightline.training.callbacks.hooks import keras_callback, lightning_callback
+    from sightline.training.callbacks.watching import Watch, watch
 
 __all__ = [
     "Concepts",
@@ -47,6 +49,7 @@ __all__ = [
     "RefusedError",
     "SightlineError",
     "Tcav",
+    "Watch",
     "compare",
     "concepts",
     "counterfactual",
@@ -54,6 +57,8 @@ __all__ = [
     "explain",
     "find_errors",
     "find_method",
+    "keras_callback",
+    "lightning_callback",
     "load",
     "maximize",
     "measure",
@@ -61,6 +66,7 @@ __all__ = [
     "predict",
     "targets",
     "tcav",
+    "watch",
 ]
 
 _HOMES = {
@@ -76,6 +82,7 @@ _HOMES = {
     "RefusedError": "sightline.errors",
     "SightlineError": "sightline.errors",
     "Tcav": "sightline.concept.results",
+    "Watch": "sightline.training.callbacks.watching",
     "compare": "sightline.render.compare",
     "concepts": "sightline.concept.craft",
     "counterfactual": "sightline.counterfactuals",
@@ -83,12 +90,15 @@ _HOMES = {
     "explain": "sightline.engine",
     "find_errors": "sightline.evaluation.mistakes.confusions",
     "find_method": "sightline.methods",
+    "keras_callback": "sightline.training.callbacks.hooks",
+    "lightning_callback": "sightline.training.callbacks.hooks",
     "load": "sightline.models.load",
     "maximize": "sightline.maximized",
     "measure": "sightline.evaluation.measure",
     "method": "sightline.methods",
     "predict": "sightline.predictions",
     "tcav": "sightline.concept.tcav",
+    "watch": "sightline.training.callbacks.watching",
 }
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sightline.explanation import Draw, Explanation
 
 __all__ = [
+    "BY_CHANNEL",
     "clip_percentile",
     "draw_explanation",
     "explanation_as_html",
@@ -41,7 +42,7 @@ __all__ = [
 
 _PIXEL_PERCENTILE = 99.5
 _DRAWS = ("card", "overlay", "heatmap", "masked", "alpha", "contours", "channels")
-_BY_CHANNEL = ("activations", "deep_feature_factorization")
+BY_CHANNEL = ("activations", "deep_feature_factorization")
 _SIGNAL_DRAWS: dict[str, Any] = {"overlay": "line", "heatmap": "bars"}
 _VOLUME_VIEWS: dict[str, Any] = {"alpha": "alpha_scaled"}
 
@@ -130,7 +131,7 @@ def draw_explanation(
     looks: dict[str, Any] = {"style": e.style, "colormap": colormap, "percentile": clip}
     if e.heatmap.ndim == 1:
         return _drawn_signal(e, draw, looks)
-    if draw == "channels" or e.method in _BY_CHANNEL:
+    if draw == "channels" or e.method in BY_CHANNEL:
         return _channels(e, colormap)
     if e.heatmap.ndim == 3:
         return _drawn_volume(e, draw, heatmap_opacity, looks)
@@ -152,7 +153,7 @@ def _drawn_signal(e: Explanation, draw: Draw, looks: dict[str, Any]) -> Image:
         raise ParameterError(
             f"draw={draw!r} is for pictures and this is a series: wanted card, overlay, heatmap or channels."
         )
-    if draw == "channels" or e.method in _BY_CHANNEL:
+    if draw == "channels" or e.method in BY_CHANNEL:
         maps = e.attribution if e.attribution.ndim == 2 else e.attribution[None]
         units = "activation" if e.method == "activations" else None
         return channel_rows(maps, title=f"{e.method} · {e.layer or 'input'}", colormap=looks["colormap"], units=units)
