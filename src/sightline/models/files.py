@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sightline.errors import ModelError, TrustError
 
-__all__ = ["fit_weights", "read_module", "read_state"]
+__all__ = ["check_weights", "fit_weights", "read_module", "read_state"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 _OPTIONAL = "num_batches_tracked"
@@ -128,7 +128,12 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], name: str, file:
 
     Raises ModelError where keys or shapes differ, with the first of them.
     """
-    wanted = module.state_dict()
+    check_weights(module.state_dict(), state, name, file)
+    module.load_state_dict(dict(state), strict=False)
+
+
+def check_weights(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, file: str) -> None:
+    """Raise ModelError where names or shapes of weights differ from those that a network wants."""
     missing = [k for k in wanted if k not in state and not k.endswith(_OPTIONAL)]
     extra = [k for k in state if k not in wanted]
     other = [k for k in wanted if k in state and wanted[k].shape != state[k].shape]
@@ -140,7 +145,6 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], name: str, file:
             + "; ".join(f"{what}: {_first(keys)}" for what, keys in parts if keys)
             + ". Name the architecture that they were saved from."
         )
-    module.load_state_dict(dict(state), strict=False)
 
 
 def _first(keys: list[str], most: int = 3) -> str:
