@@ -34,7 +34,7 @@ class Trunk:
     folded: tuple[str, ...] = ()
 
 
-def freeze(model: Model, heads: Sequence[str], asked: str) -> Trunk:
+def freeze(model: Model, heads: Sequence[str], asked: str | int) -> Trunk:
     """Let the layers that are to stay carry no gradient, and say where learning begins.
 
     "features" learns the largest block around the head that holds no other convolution, recurrence or attention, with
@@ -63,7 +63,7 @@ def _has_weights(module: nn.Module) -> bool:
 
 
 def _learned(
-    module: nn.Module, layers: list[nn.Module], heads: Sequence[str], asked: str
+    module: nn.Module, layers: list[nn.Module], heads: Sequence[str], asked: str | int
 ) -> tuple[Collection[nn.Module], str]:
     """Return the layers that learn, and the name of the part that holds them all."""
     names = {m: n for n, m in module.named_modules()}
