@@ -6,6 +6,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,12 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], name: str, file:
 
     Raises ModelError where keys or shapes differ, with the first of them.
     """
-    check_weights(module.state_dict(), state, name, file)
-    module.load_state_dict(dict(state), strict=False)
+    wanted = module.state_dict()
+    check_weights(wanted, state, name, file)
+    given = OrderedDict(state)
+    # Some nets, as MNASNet, take weights without a version for those of an older layout, whose shapes these have not.
+    vars(given)["_metadata"] = vars(wanted).get("_metadata", {})
+    module.load_state_dict(given, strict=False)
 
 
 def check_weights(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, file: str) -> None:

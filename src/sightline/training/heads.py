@@ -40,7 +40,7 @@ def trainable(model: Model, seed: int = 0) -> Model:
     drop_auxiliary(net)
     ready = replace(model, module=net.eval(), _layers={}, _copies={}, _shuffled={})
     if any(is_lazy(p) for p in [*net.parameters(), *net.buffers()]):
-        with torch.random.fork_rng(devices=[]), undisturbed(net), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             called(net, ready.example_input().to(model.device))
     for parameter in net.float().parameters():
