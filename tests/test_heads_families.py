@@ -134,8 +134,22 @@ def test_inception_with_its_auxiliary_head_trains_the_main_one_alone(tmp_path: P
 
 
 def _alexnet(models: Any) -> nn.Module:
-    net = models.alexnet(num_classes=7)
-    net.classifier[1], net.classifier[4], net.classifier[6] = nn.Linear(9216, 8), nn.Linear(8, 8), nn.Linear(8, 7)
+    with torch.device("meta"):
+        net = models.alexnet(num_classes=7)
+    net.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2))
+    return _narrow(net, 4 * 36, 1)
+
+
+def _vgg(models: Any) -> nn.Module:
+    with torch.device("meta"):
+        net = models.VGG(nn.Identity(), 7, init_weights=False)
+    net.features = models.vgg.make_layers([4, "M", 4], batch_norm=True)
+    return _narrow(net, 4 * 49, 0)
+
+
+def _narrow(net: Any, features: int, first: int) -> nn.Module:
+    for place, inputs, outputs in ((first, features, 8), (first + 3, 8, 8), (6, 8, 7)):
+        net.classifier[place] = nn.Linear(inputs, outputs)
     return net  # type: ignore[no-any-return]
 
 
@@ -151,7 +165,7 @@ OWN = [  # the families whose smallest members are large, with less in them
     (lambda m: m.SwinTransformer([4, 4], 8, [1, 1], [1, 2], [2, 2], num_classes=7), ("head",), "head", 32),
     (lambda m: m.MaxVit((32, 32), 8, 4, [8, 8], [1, 1], 4, 0.1, num_classes=7), ("classifier.5",), "classifier", 32),
     (lambda m: m.ResNet(m.resnet.Bottleneck, [1] * 4, 7, groups=2, width_per_group=4), ("fc",), "fc", 32),
-    (lambda m: m.VGG(m.vgg.make_layers([4, "M", 512], batch_norm=True), 7), ("classifier.6",), "classifier", 32),
+    (_vgg, ("classifier.6",), "classifier", 32),
 ]
 
 
