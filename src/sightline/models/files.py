@@ -6,6 +6,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from sightline.errors import ModelError, TrustError
 
-__all__ = ["fit_weights", "read_module", "read_state"]
+__all__ = ["check_weights", "fit_weights", "read_module", "read_state"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 _OPTIONAL = "num_batches_tracked"
@@ -129,6 +130,15 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], name: str, file:
     Raises ModelError where keys or shapes differ, with the first of them.
     """
     wanted = module.state_dict()
+    check_weights(wanted, state, name, file)
+    given = OrderedDict(state)
+    # Some nets, as MNASNet, take weights without a version for those of an older layout, whose shapes these have not.
+    vars(given)["_metadata"] = vars(wanted).get("_metadata", {})
+    module.load_state_dict(given, strict=False)
+
+
+def check_weights(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, file: str) -> None:
+    """Raise ModelError where names or shapes of weights differ from those that a network wants."""
     missing = [k for k in wanted if k not in state and not k.endswith(_OPTIONAL)]
     extra = [k for k in state if k not in wanted]
     other = [k for k in wanted if k in state and wanted[k].shape != state[k].shape]
@@ -140,7 +150,6 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], name: str, file:
             + "; ".join(f"{what}: {_first(keys)}" for what, keys in parts if keys)
             + ". Name the architecture that they were saved from."
         )
-    module.load_state_dict(dict(state), strict=False)
 
 
 def _first(keys: list[str], most: int = 3) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.errors import ModelError, SightlineError, TrustError, suggest
 from sightline.geometry import Preprocessing
@@ -24,7 +24,17 @@ from sightline.labels import Labels
 from sightline.models import files, zoo
 from sightline.models.model import Model
 
-__all__ = ["TIMM", "from_hub", "is_hub_name", "known_labels", "known_preprocessing", "timm_model", "timm_names"]
+__all__ = [
+    "TIMM",
+    "config_of",
+    "from_config",
+    "from_hub",
+    "is_hub_name",
+    "known_labels",
+    "known_preprocessing",
+    "timm_model",
+    "timm_names",
+]
 
 TIMM = "timm/"
 _SAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -168,6 +178,38 @@ def _asked(get: Callable[[], Any], name: str) -> Any:
         raise ModelError(f"{name} cannot be loaded as an image classifier ({text[:200]}).") from None
 
 
+def config_of(module: nn.Module, classes: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the settings of a transformers classifier with these class names, or None for another module."""
+    config: Any = getattr(module, "config", None)
+    if not type(module).__module__.startswith("transformers.models.") or not hasattr(config, "to_dict"):
+        return None
+    found: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
+    named = {str(i): name for i, name in enumerate(classes)}
+    return {**found, "id2label": named, "label2id": {name: i for i, name in enumerate(classes)}}
+
+
+def from_config(settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> nn.Module:
+    """Make the classifier of a config's settings, untrained; no code but the library's own is run.
+
+    Raises ModelError where the library does not know it, or where its weights would not have the shapes of ``state``.
+    """
+    transformers = _import("transformers")
+    with _quiet(transformers):
+        return _asked(lambda: _of_config(transformers, settings, state, where), where)  # type: ignore[no-any-return]
+
+
+def _of_config(transformers: Any, settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> Any:
+    plain = {k: v for k, v in settings.items() if k not in ("auto_map", "torch_dtype", "dtype")}
+    kind = plain.get("model_type")
+    if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
+        raise ModelError(f"{where}: transformers knows no model type {kind!r}; update it, or train again.")
+    config = transformers.CONFIG_MAPPING[kind].from_dict(plain)
+    make = transformers.AutoModelForImageClassification.from_config
+    with torch.device("meta"):  # first without memory, for the settings may come from anybody
+        files.check_weights(make(config, trust_remote_code=False).state_dict(), state, where, where)
+    return make(config, trust_remote_code=False)
+
+
 def _mismatch(text: str) -> str:
     found = re.search(r"size mismatch for \S+.*?(?=\. |$)", text)
     return (found[0] if found else text)[:200]
@@ -307,7 +349,8 @@ def _timm_pretrained(timm: Any, name: str) -> Any:
 def _timm_from_file(timm: Any, name: str, file: Path, trust: bool) -> nn.Module:
     state = files.read_state(file, trust=trust)
     usual = timm.create_model(name, pretrained=False)
-    head = usual.pretrained_cfg.get("classifier")
+    named = usual.pretrained_cfg.get("classifier")
+    head = named[0] if isinstance(named, (tuple, list)) and named else named  # distilled nets have two
     weight = state.get(f"{head}.weight") if isinstance(head, str) else None
     classes = {} if weight is None or len(weight) == usual.num_classes else {"num_classes": len(weight)}
     module: nn.Module = timm.create_model(name, pretrained=False, **classes) if classes else usual

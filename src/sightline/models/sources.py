@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from sightline.errors import ModelError, suggest
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 from sightline.models import bundle, exported, factory, files, hub, keras, keras_zoo, onnx, zoo
+from sightline.models.adapted import bare
 from sightline.models.architectures import ARCHITECTURES
 from sightline.models.function import FunctionNet
 from sightline.models.model import Model, guess_channels, usual_preprocessing
@@ -50,8 +52,10 @@ class Asked:
 def from_module(module: nn.Module, weights: Any) -> Model:
     """Wrap a user's module, with the preprocessing and class names that it carries with it, if any.
 
-    Raises ModelError where weights came too.
+    Where ``weights`` is a trained classifier's folder, a copy of the module gets them. Raises ModelError for others.
     """
+    if isinstance(weights, (str, os.PathLike)) and bundle.is_bundle(weights):
+        return _opened(Path(weights), Asked(None, False, 0), lambda: from_module(copy.deepcopy(bare(module)), None))
     if weights not in ("default", None):
         raise ModelError(
             "weights= came with a module; load them into it yourself (module.load_state_dict): Sightline does not "
@@ -86,6 +90,8 @@ def named(what: str, asked: Asked) -> Model:
     name, at, file = what.partition("@")
     if at:
         return named(name, replace(asked, weights=file))
+    if asked.file is not None and bundle.is_bundle(asked.file) and not bundle.is_bundle(what):
+        return _opened(asked.file, asked, lambda: named(what, replace(asked, weights=None)))
     if what in _DEMO or what in ARCHITECTURES:
         return _demo(what) if what in _DEMO else _own(what, asked)
     if bundle.is_bundle(what):
@@ -129,7 +135,23 @@ def _prefixed(what: str, asked: Asked) -> Model:
 
 def _from_bundle(folder: str, asked: Asked) -> Model:
     _refuse_weights(folder, asked)
-    return bundle.read_bundle(Path(folder), lambda name, file: named(name, replace(asked, weights=file)))
+    return _opened(Path(folder), asked, None)
+
+
+def _opened(folder: Path, asked: Asked, own: Callable[[], Model] | None) -> Model:
+    plain = replace(asked, weights=None)
+    how = bundle.Opening(lambda name: _untrained(name, plain, folder), asked.trust, asked.custom_objects, own)
+    return bundle.read_bundle(folder, how)
+
+
+def _untrained(name: str, asked: Asked, folder: Path) -> Model:
+    """Make what a bundle says that it was trained from, which may be an architecture's name and nothing else."""
+    if name in _DEMO or name in ARCHITECTURES or name.startswith(hub.TIMM) or ":" in name or name in zoo.names():
+        return named(name, asked)
+    raise ModelError(
+        f"{folder} says that it was trained from {name!r}, which is no architecture that is known here; update "
+        f"sightline, or name what makes the network: --model FILE.py:FUNCTION@{folder}."
+    )
 
 
 def _own(name: str, asked: Asked) -> Model:

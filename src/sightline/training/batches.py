@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from sightline.errors import InputError
 from sightline.geometry import Preprocessing, prepare
 from sightline.images import MAX_PIXELS, read_image
 from sightline.signals import read_signal, standardised
@@ -20,6 +21,7 @@ from sightline.training.data import Part
 __all__ = ["Examples", "order", "step_seed", "weights_of_classes"]
 
 Key = tuple[int, int]
+_AUGMENT = 2  # apart from the draws of `order` and `epoch_seed`
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,8 @@ class Examples:
         epoch, number = key
         x = self.plain(number)
         if not self.augmentation.is_none:
-            x = _resampled(x, self.augmentation.matrix(np.random.default_rng((self.seed, epoch, number))))
+            rng = np.random.default_rng((self.seed, epoch, number, _AUGMENT))
+            x = _resampled(x, self.augmentation.matrix(rng, (x.shape[1], x.shape[2])))
         return x, torch.from_numpy(self.part.labels)[number]
 
     def plain(self, number: int) -> Tensor:
@@ -82,8 +85,14 @@ def weights_of_classes(counts: Sequence[int], asked: str) -> list[float] | None:
     """Return N / (K n_c), each class's weight in the loss, or None where all weigh the same.
 
     "auto" balances where one class has more than 1.5 times the images of another.
+    Raises InputError where a class has none, for its weight would be infinite.
+
+    >>> weights_of_classes([30, 10], "auto")
+    [0.6666666666666666, 2.0]
     """
     uneven = max(counts) > (1.5 if asked == "auto" else 1) * min(counts)
     if asked == "none" or not uneven:
         return None
+    if min(counts) == 0:
+        raise InputError(f"class {list(counts).index(0)} has no image to learn from; leave it out, or add images.")
     return [sum(counts) / (len(counts) * n) for n in counts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sightline.errors import InputError
 from sightline.forward import find_logits
 from sightline.models.model import Model
-from sightline.models.session import undisturbed
+from sightline.models.session import called, undisturbed
+from sightline.output import written
 from sightline.training.batches import Examples, Key
 
 __all__ = ["Features", "Tail", "features_of", "tail_of"]
 
+_ALIKE = 1e-4  # of what a batch of one and a batch of two give, which differ by rounding alone
+
 
 class Tail(nn.Module):
-    """The learned end of a network, from features (N, ...) to logits (N, K)."""
+    """The learned end of a network, from features (N, ...) to logits (N, K).
 
-    def __init__(self, learned: nn.Module) -> None:
+    ``order`` is how the features lie in memory, on which the last bits can depend.
+    """
+
+    def __init__(self, learned: nn.Module, order: torch.memory_format = torch.contiguous_format) -> None:
         super().__init__()
-        self.learned = learned
+        self.learned, self.order = learned, order
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits."""
-        logits: Tensor = self.learned(features).flatten(1)
-        return logits
+        given = features.contiguous(memory_format=self.order)
+        return find_logits(self.learned(given), len(given)).flatten(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,47 +56,103 @@ class Features:
         return torch.from_numpy(np.array(self.values[number])), self.labels[number]
 
 
-def tail_of(model: Model, learned: str) -> Tail | None:
-    """Return the learned part as a net of its own, or None where the logits are not just what it makes of one tensor.
+@dataclass(eq=False)
+class _Heard:
+    """What a part was given and what it gave, with the count of in-place changes that this had then."""
 
-    Two random inputs are tried: what it was given is given to it again, and the logits must be the same, bit for bit.
-    """
-    if not learned:
-        return None
-    tail, x = Tail(model.module.get_submodule(learned)), model.example_input().to(model.device, model.dtype)
-    x = torch.cat([x, -x])
-    with undisturbed(model.module), torch.no_grad():
-        with _heard(tail.learned) as calls:
-            logits = find_logits(model.module(x), len(x))
-        if len(calls) != 1 or len(calls[0]) != 1 or not isinstance(calls[0][0], Tensor):
-            return None
-        again = tail(calls[0][0])
-    return tail if again.shape == logits.shape and torch.equal(again, logits) else None
+    given: list[Tensor] = field(default_factory=list)
+    gave: list[tuple[Tensor, int]] = field(default_factory=list)
+    odd: bool = False
+
+    def before(self, _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if named or len(given) != 1 or not isinstance(given[0], Tensor) or not given[0].is_floating_point():
+            self.odd = True
+        else:  # a copy, for the part itself may write into what it is given
+            self.given.append(given[0].clone(memory_format=torch.contiguous_format))
+
+    def after(self, _: nn.Module, __: Any, gave: Any) -> None:
+        if isinstance(gave, Tensor):
+            self.gave.append((gave, gave._version))
 
 
 @contextmanager
-def _heard(part: nn.Module) -> Iterator[list[tuple[Any, ...]]]:
-    calls: list[tuple[Any, ...]] = []
-    handle = part.register_forward_pre_hook(lambda _, given: calls.append(given))
+def _listening(part: nn.Module) -> Iterator[_Heard]:
+    heard = _Heard()
+    handles = [
+        part.register_forward_pre_hook(heard.before, with_kwargs=True),
+        part.register_forward_hook(heard.after),
+    ]
     try:
-        yield calls
+        yield heard
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def tail_of(model: Model, learned: str) -> Tail | None:
+    """Return the learned part as a net of its own, or None where the logits are not just what it makes of one tensor.
+
+    The part must be called once, with one tensor, and what it gives must be the logits themselves, untouched. On two
+    random inputs that tensor is given to it again, and the logits must be the same, bit for bit; and the tensor must
+    be the same a second time and for one input alone.
+    """
+    if not learned:
+        return None
+    part, x = model.module.get_submodule(learned), model.example_input().to(model.device, model.dtype)
+    with undisturbed(model.module), torch.no_grad():
+        (features, logits), (again, _) = (_run(model.module, part, torch.cat([x, -x])) for _ in range(2))
+        alone, _ = _run(model.module, part, x)
+        if features is None or alone is None or again is None or not torch.equal(features, again):
+            return None
+        orders = (torch.contiguous_format, torch.channels_last)[: 2 if features.ndim == 4 else 1]
+        tails = [Tail(part, order) for order in orders]
+        same = [tail for tail in tails if torch.equal(tail(features.clone()), logits)]
+    return same[0] if same and _alike(features[:1], alone) else None
+
+
+def _run(module: nn.Module, part: nn.Module, x: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Return what the part was given, where its output is the logits, and the logits (N, K)."""
+    with _listening(part) as heard:
+        logits = find_logits(called(module, x), len(x))
+    if heard.odd or len(heard.given) != 1 or len(heard.gave) != 1 or len(heard.given[0]) != len(x):
+        return None, logits
+    gave, version = heard.gave[0]
+    itself = gave.data_ptr() == logits.data_ptr() and gave.numel() == logits.numel() and gave._version == version
+    return (heard.given[0] if itself else None), logits.flatten(1)
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool((a - b).abs().max() <= _ALIKE * a.abs().max().clamp(min=1e-6))
 
 
 def features_of(
     model: Model, learned: str, examples: Examples, file: Path, batch_size: int, on_step: Callable[[int], None]
 ) -> Features:
-    """Run the frozen part over all examples and keep what it gives in ``file``, from which it is read as needed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Run the frozen part over all examples and keep what it gives in ``file``, from which it is read as needed.
+
+    Raises InputError where there is no space for it; nothing half-written is left.
+    """
     part, shape = model.module.get_submodule(learned), (0,)
-    with file.open("wb") as stream, undisturbed(model.module), torch.no_grad(), _heard(part) as calls:
+    with undisturbed(model.module), torch.no_grad(), written(file) as aside, aside.open("wb") as stream:
         for start in range(0, len(examples), batch_size):
             rows = range(start, min(start + batch_size, len(examples)))
-            model.module(torch.stack([examples.plain(n) for n in rows]).to(model.device, model.dtype))
-            found = calls.pop()[0].float().cpu().numpy()
+            x = torch.stack([examples.plain(n) for n in rows]).to(model.device, model.dtype)
+            with _listening(part) as heard:
+                called(model.module, x)
+            found = heard.given[0].float().cpu().numpy()
             shape = found.shape[1:]
-            found.tofile(stream)
+            _write(stream, found, file, len(examples))
             on_step(len(rows))
     values = np.memmap(file, np.float32, "r", shape=(len(examples), *shape))
     return Features(values, torch.from_numpy(examples.part.labels))
+
+
+def _write(stream: Any, found: NDArray[np.float32], file: Path, count: int) -> None:
+    try:
+        stream.write(np.ascontiguousarray(found).data)
+    except OSError as error:
+        need = found.nbytes / len(found) * count / 2**20
+        raise InputError(
+            f"{file} cannot be written ({error.strerror or error}); the frozen layers' features need {need:,.0f} MiB "
+            "there while the training runs: make room, or name another disk with --out DIR."
+        ) from None

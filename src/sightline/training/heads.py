@@ -1,161 +1,158 @@
-"""The last layer of a network, made anew for other classes, and what of the rest is learned."""
+"""A network as one that can learn other classes: a copy of it, and which of its layers make the logits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from sightline.errors import ModelError, ParameterError
-from sightline.forward import run_forward
+from sightline.errors import ModelError
+from sightline.forward import Forward, find_logits, run_forward
+from sightline.models import keras
+from sightline.models.adapted import Adapted, bare
+from sightline.models.function import FunctionNet
+from sightline.models.head import drop_auxiliary, outputs_of, places_of, with_heads
 from sightline.models.model import Model
-from sightline.models.session import undisturbed
+from sightline.models.session import called, is_scripted, lock_of, undisturbed
 
-__all__ = ["Trunk", "find_head", "folded_norms", "freeze", "set_modes", "with_head"]
+__all__ = ["find_heads", "started", "trainable", "with_heads"]
 
-_NO_BLOCK = (nn.Conv1d, nn.Conv3d, nn.MultiheadAttention)
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_MOST_HEADS = 4
+_MORE = 3  # classes than before, for trying whether a new layer is the head
 
 
-def find_head(module: nn.Module, x: Tensor) -> str:
-    """Return the dotted name of the last layer with weights that runs, which makes the logits of ``x`` (N, C, *S).
+def trainable(model: Model, seed: int = 0) -> Model:
+    """Return a model with a copy of the network, in float32, without heads that serve training alone.
 
-    Raises ModelError where the module ends in a softmax, or in no linear layer or convolution with the logits' number.
+    Weights that wait for a first input to know their shapes are drawn from the seed.
+    Raises ModelError for what cannot be trained: TorchScript, exported programs, ONNX files and functions.
     """
-    found = run_forward(module, x, grad=False)
-    if found.head != "none":
-        raise ModelError(
-            f"the network ends in {found.head}; training wants logits, for the loss has its own: leave that layer out."
-        )
-    name = _ran(module, x)[-1] if _ran(module, x) else ""
-    layer = module.get_submodule(name)
-    outputs = getattr(layer, "out_features", getattr(layer, "out_channels", None))
-    if not isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv1d)) or outputs != found.logits.shape[1]:
-        raise ModelError(
-            f"the last layer with weights is '{name}' ({type(layer).__name__}), which does not make the "
-            f"{found.logits.shape[1]} logits; wanted a network that ends in a linear layer or a convolution."
-        )
-    return name
+    own = bare(model.module)
+    if keras.is_keras(own):
+        return model
+    _refuse(model, own)
+    net = _copied(own, model.name)
+    drop_auxiliary(net)
+    ready = replace(model, module=net.eval(), _layers={}, _copies={}, _shuffled={})
+    if any(is_lazy(p) for p in [*net.parameters(), *net.buffers()]):
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            called(net, ready.example_input().to(model.device))
+    for parameter in net.float().parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return ready
 
 
-def _ran(module: nn.Module, x: Tensor) -> list[str]:
-    """Name the layers that own weights in the order in which they run."""
-    heard: dict[str, None] = {}
-    owners = [(n, m) for n, m in module.named_modules() if n and next(m.parameters(recurse=False), None) is not None]
-    handles = [m.register_forward_hook(lambda *_, n=n: heard.setdefault(n)) for n, m in owners]
+def _copied(own: nn.Module, name: str) -> nn.Module:
+    with lock_of(own):
+        try:
+            return copy.deepcopy(own)
+        except (RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ModelError(f"{name} cannot be copied to be trained ({type(error).__name__}: {reason}).") from None
+
+
+def _refuse(model: Model, own: nn.Module) -> None:
+    why = _why_not(own)
+    if why is None and isinstance(model.module, Adapted):
+        why = "it was loaded with output= or fixed=: give a module whose forward takes a batch and returns the logits"
+    if why is None and next(own.parameters(), None) is None:
+        why = "it has no weights that could be learned: give a network"
+    if why is not None:
+        raise ModelError(f"{model.name} cannot be trained, for {why}.")
+
+
+def _why_not(own: nn.Module) -> str | None:
+    if is_scripted(own):
+        return "TorchScript cannot be changed: give the module that it was made of"
+    if isinstance(own, FunctionNet):
+        return "a function, or an ONNX file that only its runtime can run, has no weights to learn: give a network"
+    kinds = {type(m).__module__.partition(".")[0] for m in own.modules()}
+    if "onnx2torch" in kinds:
+        return "an ONNX file holds what a training came to, not how it is trained: give the network it was made of"
+    if type(own).__module__.startswith("torch.export"):
+        return "an exported program always runs as in evaluation: give the module that it was made of"
+    return None
+
+
+def find_heads(module: nn.Module, x: Tensor) -> tuple[str, ...]:
+    """Return the dotted names of the layers that make the logits of ``x`` (N, C, *S): one, or several added up.
+
+    The linear layers and convolutions with as many outputs as there are logits are tried from the last that runs on:
+    those are the heads with which, made anew for three classes more, the network gives three logits more.
+    Raises ModelError for a network that ends in a softmax or sigmoid, that gives scores for each place of an image,
+    or whose logits come from something else.
+    """
+    logits = _checked(run_forward(module, torch.cat([x, -x]), grad=False))
+    count = logits.shape[1]
+    names = {m: n for n, m in module.named_modules()}
+    ran = [m for m in reversed(started(module, x)) if outputs_of(m) == count]
+    for most in range(1, min(len(ran), _MOST_HEADS) + 1):
+        heads = tuple(names[m] for m in ran[:most])
+        if _makes(module, heads, x, count + _MORE):
+            return heads
+    last = next((f"'{names[m]}' ({type(m).__name__})" for m in reversed(started(module, x)) if _owns(m)), "none")
+    raise ModelError(
+        f"no layer was found that makes the {count} logits by itself (the last with weights is {last}); wanted a "
+        "network that ends in a linear layer or a convolution, as nn.Linear(features, classes)."
+    )
+
+
+def _checked(found: Forward) -> Tensor:
+    head = "softmax" if found.hidden_head else found.head
+    if head != "none":
+        raise ModelError(
+            f"the network ends in a {head}, and training wants the logits before it, since the loss has its own; "
+            "let its forward return what that last step is given (the same classes win, and explanations want it too)."
+        )
+    if found.logits.ndim != 2:
+        raise ModelError(
+            f"the network gives scores of shape {tuple(found.logits.shape)}, one for each place of an image; wanted "
+            "one row of scores for each image: a classifier."
+        )
+    return found.logits
+
+
+def _owns(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None
+
+
+def started(module: nn.Module, x: Tensor) -> list[nn.Module]:
+    """Return the modules in the order in which they begin to run for the first time."""
+    heard: dict[nn.Module, None] = {}
+    handles = [m.register_forward_pre_hook(lambda part, _: heard.setdefault(part)) for m in module.modules()]
     try:
         with undisturbed(module), torch.no_grad():
-            module(x)
+            called(module, x)
     finally:
         for handle in handles:
             handle.remove()
     return list(heard)
 
 
-def with_head(module: nn.Module, name: str, classes: int, seed: int = 0) -> nn.Module:
-    """Put a new layer of ``classes`` outputs in the place of ``name``, its weights drawn from a seed.
-
-    The biases begin at 0, the weights as torch draws them.
-    """
-    old = module.get_submodule(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = _made(old, classes)
-    if made.bias is not None:
-        nn.init.zeros_(made.bias)
-    parent, _, own = name.rpartition(".")
-    setattr(module.get_submodule(parent), own, made.to(next(old.parameters()).device, next(old.parameters()).dtype))
-    return module
+def _makes(module: nn.Module, heads: Sequence[str], x: Tensor, classes: int) -> bool:
+    """Say whether the network, with these heads made anew, gives so many logits; it is left as it was."""
+    with _replaced(module, heads, classes), undisturbed(module), torch.no_grad():
+        try:
+            return find_logits(called(module, x), len(x)).shape[1:].numel() == classes
+        except ModelError:  # what comes after the layer wants the old number
+            return False
 
 
-def _made(old: nn.Module, classes: int) -> nn.Linear | nn.Conv1d | nn.Conv2d:
-    biased = getattr(old, "bias", None) is not None
-    if isinstance(old, (nn.Conv1d, nn.Conv2d)):
-        return type(old)(old.in_channels, classes, old.kernel_size, old.stride, old.padding, bias=biased)  # type: ignore[arg-type]
-    if isinstance(old, nn.Linear):
-        return nn.Linear(old.in_features, classes, bias=biased)
-    raise ModelError(f"the last layer is a {type(old).__name__}; wanted a linear layer or a convolution.")
-
-
-@dataclass(frozen=True)
-class Trunk:
-    """What of a network is learned: ``learned`` holds all of it, "" being the whole; ``frozen`` layers stay."""
-
-    learned: str
-    frozen: int
-    layers: int
-
-
-def freeze(model: Model, head: str, asked: str) -> Trunk:
-    """Let the layers that are to stay carry no gradient, and say where learning begins.
-
-    "features" learns the largest block around the head that holds no other convolution or attention, "none" all,
-    a number leaves so many layers with weights as they are, from the input on.
-    Raises ParameterError where nothing would be learned.
-    """
-    module = model.module
-    ran = _ran(module, model.example_input().to(model.device, model.dtype))
-    block = _block(module, head)
-    within = [n for n in ran if n == block or n.startswith(f"{block}.")]
-    stay = len(ran) - len(within) if asked == "features" else 0 if asked == "none" else int(asked)
-    if stay >= len(ran):
-        raise ParameterError(
-            f"freeze={asked}: the network has {len(ran)} layers with weights, so nothing would be learned."
-        )
-    learned = set(ran[stay:])
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(stay == 0 or name.rpartition(".")[0] in learned)
-    return Trunk(_common([*learned]), stay, len(ran))
-
-
-def _block(module: nn.Module, head: str) -> str:
-    """Name the largest part around the head, short of the whole, without another convolution or attention."""
-    block = head
-    while "." in block:
-        around = block.rpartition(".")[0]
-        others = (m for n, m in module.get_submodule(around).named_modules() if f"{around}.{n}" != head)
-        if any(isinstance(m, (*_NO_BLOCK, nn.Conv2d)) for m in others):
-            break
-        block = around
-    return block
-
-
-def _common(names: list[str]) -> str:
-    """Return the smallest part that holds all of the named ones.
-
-    >>> _common(["classifier.0", "classifier.3"]), _common(["head"]), _common(["a.b", "c"])
-    ('classifier', 'head', '')
-    """
-    split = [n.split(".") for n in names]
-    shared = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return ".".join(shared)
-
-
-def folded_norms(module: nn.Module) -> list[str]:
-    """Name the batch norms that were folded into their neighbours: their statistics are 0 and 1, which no data has."""
-    return [n for n, m in module.named_modules() if isinstance(m, _NORMS) and _is_identity(m)]
-
-
-def _is_identity(norm: nn.modules.batchnorm._BatchNorm) -> bool:
-    mean, var = norm.running_mean, norm.running_var
-    if mean is None or var is None:
-        return False
-    fresh = norm.bias is None or bool((norm.bias == 0).all())  # as it is made, before it has seen anything
-    return not fresh and bool((mean == 0).all()) and bool((var - 1).abs().max() < 1e-3)
-
-
-def set_modes(module: nn.Module, kept: frozenset[str] = frozenset()) -> None:
-    """Put what is learned into training mode and what is frozen, or in ``kept``, into evaluation mode.
-
-    A frozen batch norm would otherwise go on following the batches, and a frozen dropout would blur its features.
-    """
-    module.train()
-    for name, part in module.named_modules():
-        weights = list(part.parameters())
-        if name in kept or (weights and not any(p.requires_grad for p in weights)):
-            part.eval()
+@contextmanager
+def _replaced(module: nn.Module, heads: Sequence[str], classes: int) -> Iterator[None]:
+    kept = [(place, module.get_submodule(n)) for n in heads for place in places_of(module, module.get_submodule(n))]
+    said = getattr(module, "num_classes", None)
+    try:
+        with_heads(module, heads, classes)
+        yield
+    finally:
+        for (parent, own), layer in kept:
+            parent._modules[own] = layer
+        if isinstance(said, int):
+            vars(module)["num_classes"] = said

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from sightline.forward import find_logits
 from sightline.training.batches import order, step_seed
-from sightline.training.heads import set_modes
 from sightline.training.job import NotFiniteError
 from sightline.training.settings import Settings
+from sightline.training.trunk import set_modes
 
 __all__ = ["Lesson", "steps_in_epoch"]
 
@@ -41,7 +41,7 @@ class Lesson(lightning.LightningModule):
         asked: Settings,
         lr: float,
         *,
-        kept: frozenset[str] = frozenset(),
+        kept: frozenset[nn.Module] = frozenset(),
         weights: Sequence[float] | None = None,
         on_step: Callable[[int], None] = lambda steps: None,
         workers: int = 0,

@@ -28,6 +28,7 @@ from sightline.output import written
 from sightline.training.augment import read_augmentation
 from sightline.training.data import DataSet, Part
 from sightline.training.folders import read_folder
+from sightline.training.heads import trainable
 from sightline.training.history import Row, best_row
 from sightline.training.job import Fitted, Job, Told
 from sightline.training.libraries import import_lightning
@@ -104,8 +105,8 @@ def train(
     for text in (*(f"skipped: {s['reason']}" for s in found.skipped), *(f"note: {n}" for n in found.notes)):
         told.note(text)
     folder = _prepared(Path(out), _facts(asked, found, model), resume)
-    model = replace(model, labels=Labels(found.classes))
     fitted = _fit(Job(model, found, asked, folder, resume, told))
+    fitted = replace(fitted, model=replace(fitted.model, labels=Labels(found.classes)))
     return _finished(Training(fitted.model, found, asked, fitted, None, folder))
 
 
@@ -133,6 +134,7 @@ def _starting(
         model = load(asked.model or "", weights=asked.weights, device=device, trust=trust, seed=asked.seed)
     if model.input_dims != 2 and not read_augmentation(asked.augment).is_none:
         raise ParameterError(f"augment={asked.augment}: series are not turned or cropped; wanted none.")
+    model = trainable(model, asked.seed)
     how = model.preprocessing if asked.image_size is None else _sized(model.preprocessing, asked.image_size)
     how = how if prepare is None else prepare(how)
     if how == model.preprocessing:
@@ -233,7 +235,8 @@ def _versions() -> dict[str, str]:
 
 
 def _finished(run: Training) -> Training:
-    write_bundle(run.model, (run.settings.model or "").partition("@")[0], run.out, head=run.fitted.about.get("head"))
+    heads = run.fitted.about.get("heads", ())
+    write_bundle(run.model, (run.settings.model or "").partition("@")[0], run.out, heads=heads)
     shutil.rmtree(run.out / "work", ignore_errors=True)
     accuracy = None if run.data.test is None else _accuracy(run.model, run.data.test)
     return replace(run, test_accuracy=accuracy)

@@ -25,11 +25,12 @@ from sightline.training.augment import read_augmentation
 from sightline.training.batches import Examples, weights_of_classes
 from sightline.training.data import Part
 from sightline.training.features import features_of, tail_of
-from sightline.training.heads import Trunk, find_head, folded_norms, freeze, with_head
+from sightline.training.heads import find_heads, with_heads
 from sightline.training.history import Row, best_row, event_log, row_of, write_history
 from sightline.training.job import Fitted, Job, NotFiniteError
 from sightline.training.lesson import Lesson, steps_in_epoch
 from sightline.training.settings import Settings
+from sightline.training.trunk import Trunk, freeze
 
 __all__ = ["fit"]
 
@@ -42,31 +43,31 @@ def fit(job: Job) -> Fitted:
     Raises ModelError where the network has no head to replace, or where not one epoch ended.
     """
     model, asked = job.model, job.settings
-    head = find_head(model.module, model.example_input().to(model.device, model.dtype))
-    with_head(model.module, head, len(job.data.classes), asked.seed)
+    heads = find_heads(model.module, model.example_input().to(model.device, model.dtype))
+    if tuple(model.labels) != job.data.classes:  # else it goes on from what it knows of the same question
+        with_heads(model.module, heads, len(job.data.classes), asked.seed)
     how = asked.freeze if asked.freeze != "auto" else "none" if model.weights == "random" else "features"
-    trunk = freeze(model, head, how)
-    folded = frozenset(folded_norms(model.module)) if trunk.learned == "" or how != "features" else frozenset()
+    trunk = freeze(model, heads, how)
     net, train, val, cached = _examples(job, trunk)
     lr = asked.lr or (1e-4 if how != "features" and model.weights != "random" else 1e-3)
     weights = weights_of_classes(job.data.train.counts(len(job.data.classes)), asked.class_weights)
-    lesson = Lesson(net, train, val, asked, lr, kept=folded, weights=weights, on_step=job.told.step)
+    lesson = Lesson(net, train, val, asked, lr, kept=trunk.resting, weights=weights, on_step=job.told.step)
     rows, ended, why = _run(job, lesson)
     _load_best(job, net, why)
-    about = {"head": head, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
+    about = {"heads": heads, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
         "features_cached": cached,
         "class_weights": weights,
     }
     trained = replace(model, weights=job.out.name, notes=(), _layers={}, _copies={}, _shuffled={})
     model.module.eval().requires_grad_(True)
-    return Fitted(trained, tuple(rows), ended, why, tuple(_notes(job, folded, trunk, cached)), about)  # type: ignore[arg-type]
+    return Fitted(trained, tuple(rows), ended, why, tuple(_notes(job, trunk)), about)  # type: ignore[arg-type]
 
 
-def _notes(job: Job, folded: frozenset[str], trunk: Trunk, cached: bool) -> Iterator[str]:
-    if folded:
+def _notes(job: Job, trunk: Trunk) -> Iterator[str]:
+    if trunk.folded:
         yield (
-            f"{len(folded)} batch norms of {job.model.name} were folded into their neighbours (their statistics are 0 "
-            "and 1): they stay in evaluation mode."
+            f"{len(trunk.folded)} batch norms of {job.model.name} were folded into their neighbours (their statistics "
+            "are 0 and 1): they stay in evaluation mode."
         )
     if trunk.frozen and job.model.weights == "random":
         yield f"{trunk.frozen} layers are frozen with random weights; --freeze none would let them learn."
