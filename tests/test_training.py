@@ -105,9 +105,9 @@ def test_the_recorded_loss_is_that_of_the_recipe(digits: DataSet, tmp_path: Path
 def by_hand(digits: DataSet, asked: Settings) -> dict[str, torch.Tensor]:
     from sightline.models.architectures import ARCHITECTURES
     from sightline.training.batches import order
-    from sightline.training.heads import with_head
+    from sightline.training.heads import with_heads
 
-    net = with_head(ARCHITECTURES["mnist1d-cnn"].build(10, asked.seed), "head", 10, asked.seed).train()
+    net = with_heads(ARCHITECTURES["mnist1d-cnn"].build(10, asked.seed), ["head"], 10, asked.seed).train()
     keys = [n for _, n in order(len(digits.train), 0, asked.seed, 96)]
     for rows in np.array_split(keys, 3):
         x, y = torch.from_numpy(digits.train.images[rows])[:, None], torch.from_numpy(digits.train.labels[rows])
