@@ -24,7 +24,10 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """A part as inputs (C, *S) with labels, by (epoch, number): the same key gives the same tensor, in any process."""
+    """A part as inputs (C, *S) with labels or shares (K,), by (epoch, number): a key gives the same, in any process.
+
+    Where the part has a price, its costs (1, h, w) come third, turned and cropped as the input is.
+    """
 
     part: Part
     how: Preprocessing
@@ -36,12 +39,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.part)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
         epoch, number = key
-        x = self.plain(number)
+        moving = [self.plain(number)]
+        if self.part.price is not None:
+            moving.append(torch.from_numpy(self.part.price.costs)[number])
         if not self.augmentation.is_none:
-            x = _resampled(x, self.augmentation.matrix(np.random.default_rng((self.seed, epoch, number))))
-        return x, torch.from_numpy(self.part.labels)[number]
+            matrix = self.augmentation.matrix(np.random.default_rng((self.seed, epoch, number)))
+            moving = [_resampled(m, matrix) for m in moving]
+        return moving[0], torch.from_numpy(self.part.targets)[number], *moving[1:]
 
     def plain(self, number: int) -> Tensor:
         """Return an example without augmentation."""

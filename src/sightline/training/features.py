@@ -36,17 +36,17 @@ class Tail(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features with labels by (epoch, number), as `Examples` gives pictures; no epoch changes them."""
+    """Features with labels or shares by (epoch, number), as `Examples` gives pictures; no epoch changes them."""
 
     values: NDArray[np.float32]
-    labels: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         _, number = key
-        return torch.from_numpy(np.array(self.values[number])), self.labels[number]
+        return torch.from_numpy(np.array(self.values[number])), self.targets[number]
 
 
 def tail_of(model: Model, learned: str) -> Tail | None:
@@ -92,4 +92,4 @@ def features_of(
             found.tofile(stream)
             on_step(len(rows))
     values = np.memmap(file, np.float32, "r", shape=(len(examples), *shape))
-    return Features(values, torch.from_numpy(examples.part.labels))
+    return Features(values, torch.from_numpy(examples.part.targets))
