@@ -34,20 +34,22 @@ class Augmentation:
         """Whether pictures stay as they are."""
         return self == Augmentation()
 
-    def matrix(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw the map (2, 3) from the output's places to the input's, both from -1 to 1, as `affine_grid` takes it.
+    def matrix(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        """Draw the map (2, 3) from the output's places to the input's, as `affine_grid` takes it for ``size`` (H, W).
 
-        The crop keeps between ``crop`` and all of the area, anywhere in the picture.
+        Places run from -1 to 1 on both axes. Turning and shearing keep the shapes of a picture that is no square; the
+        crop keeps between ``crop`` and all of the area, anywhere in the picture.
         """
         mirrored = (1.0 - 2.0 * (rng.random(2) < (self.hflip, self.vflip))).tolist()
         turn, shear = (math.radians(d * (2 * rng.random() - 1)) for d in (self.rotate, self.shear))
         side = math.sqrt(self.crop + (1 - self.crop) * rng.random())
         rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
         linear = rotation @ np.array([[1.0, math.tan(shear)], [0.0, 1.0]]) @ np.diag(mirrored) * side
+        pixels = np.diag([size[1] / 2, size[0] / 2])  # what 1 is on either axis
         shift = (1 - side) * (2 * rng.random(2) - 1)
         if rng.random() < self.quarter:
             linear = np.array([[0.0, -1.0], [1.0, 0.0]]) @ linear
-        return np.concatenate([linear, shift[:, None]], 1)
+        return np.concatenate([np.linalg.inv(pixels) @ linear @ pixels, shift[:, None]], 1)
 
 
 ALL = "hflip,rotate=15,shear=10,crop=0.7"

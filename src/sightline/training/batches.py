@@ -20,6 +20,7 @@ from sightline.training.data import Part
 __all__ = ["Examples", "epoch_seed", "order", "weights_of_classes"]
 
 Key = tuple[int, int]
+_AUGMENT = 2  # apart from the draws of `order` and `epoch_seed`
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,8 @@ class Examples:
         if self.part.price is not None:
             moving.append(torch.from_numpy(self.part.price.costs)[number])
         if not self.augmentation.is_none:
-            matrix = self.augmentation.matrix(np.random.default_rng((self.seed, epoch, number)))
+            rng = np.random.default_rng((self.seed, epoch, number, _AUGMENT))
+            matrix = self.augmentation.matrix(rng, (moving[0].shape[1], moving[0].shape[2]))
             moving = [_resampled(m, matrix) for m in moving]
         return moving[0], torch.from_numpy(self.part.targets)[number], *moving[1:]
 

@@ -39,14 +39,14 @@ class Features:
     """Features with labels or shares by (epoch, number), as `Examples` gives pictures; no epoch changes them."""
 
     values: NDArray[np.float32]
-    targets: Tensor
+    labels: Tensor
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.labels)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         _, number = key
-        return torch.from_numpy(np.array(self.values[number])), self.targets[number]
+        return torch.from_numpy(np.array(self.values[number])), self.labels[number]
 
 
 def tail_of(model: Model, learned: str) -> Tail | None:

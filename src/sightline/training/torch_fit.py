@@ -140,16 +140,19 @@ def _run(job: Job, lesson: Lesson) -> tuple[list[Row], str, str]:
 
 
 def _trainer(job: Job, history: _History) -> lightning.Trainer:
-    best = ModelCheckpoint(
-        job.checkpoints,
-        "best",
-        monitor="val_accuracy",
-        mode="max",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    watched: list[lightning.Callback] = [history, best]
+    # The last by a keeper of its own, after the best: `save_last` would only write it where the best is written.
+    kept = [
+        ModelCheckpoint(
+            job.checkpoints,
+            file.removesuffix(".ckpt"),
+            monitor=monitor,
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        for file, monitor in ((BEST, "val_accuracy"), (LAST, None))
+    ]
+    watched: list[lightning.Callback] = [history, *kept]
     if job.settings.patience:
         watched.append(
             EarlyStopping("val_accuracy", 0.0, job.settings.patience, mode="max", check_on_train_epoch_end=True)
