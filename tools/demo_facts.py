@@ -63,9 +63,10 @@ def places(model: Model) -> dict[str, float]:
     """Return the shares of Grad-CAM's maps, and of the pictures' area, that lie on the object and on the watermark."""
     stars = scenes(STARS, SEED + 4, label=STAR, watermark=1.0)
     maps = [e.heatmap for _, e in explanations(model, [s.image for s in stars], ["grad_cam"], "top1")]
+    found = {"object": [s.object_mask for s in stars], "watermark": [s.watermark_mask for s in stars]}
     return {
         f"{what} on the {where}": float(np.nanmean([mass_share(h, m) for h, m in zip(layer, masks, strict=True)]))
-        for where, masks in (("object", [s.object_mask for s in stars]), ("watermark", [s.watermark_mask for s in stars]))
+        for where, masks in found.items()
         for what, layer in (("Grad-CAM", maps), ("pixels", [np.ones((SIZE, SIZE))] * STARS))
     }
 

@@ -97,8 +97,8 @@ class Choices:
         str | None,
         typer.Option(
             "--augment",
-            help="all, none, or some of hflip, vflip, quarter, rotate=15, shear=10, crop=0.7. Default: none, for which frozen "
-            "features are computed only once.",
+            help="all, none, or some of hflip, vflip, quarter, rotate=15, shear=10, crop=0.7. Default: none, for which "
+            "frozen features are computed only once.",
             metavar="LIST",
         ),
     ] = None

@@ -146,7 +146,7 @@ class Lesson(lightning.LightningModule):
         return kind(groups, self.rate)
 
     def on_validation_epoch_end(self) -> None:
-        """Lower the rate where accuracy stands still; Lightning would only do so after it has written the checkpoint."""
+        """Lower the rate where accuracy stands still; Lightning would do so once the checkpoint is written."""
         if self.plateau is not None:
             self.plateau.step(self.trainer.callback_metrics["val_accuracy"].item())
 

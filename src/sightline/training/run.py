@@ -84,9 +84,10 @@ def train(
 ) -> Training:
     """Train a classifier on a folder of class folders and write it to ``out``, where `load(out)` finds it.
 
-    ``data`` is what `read_folder` takes, "mnist1d", "demo/honest", "demo/cheating", "demo/vit", or a `DataSet`. ``settings`` are by default those of the generated
-    data's own recipe. ``resume`` goes on where a run in ``out`` was broken off: the epoch that was broken is repeated,
-    and since all randomness follows from seed, epoch and example, the end is that of an unbroken run.
+    ``data`` is what `read_folder` takes, "mnist1d", "demo/honest", "demo/cheating", "demo/vit", or a `DataSet`.
+    ``settings`` are by default those of the generated data's own recipe. ``resume`` goes on where a run in ``out`` was
+    broken off: the epoch that was broken is repeated, and since all randomness follows from seed, epoch and example,
+    the end is that of an unbroken run.
 
     Raises InputError for images that cannot be learned from, ParameterError for settings that do not fit,
     ModelError for a model that cannot be had or trained.
