@@ -31,6 +31,7 @@ Examples:
   sightline explain photo.jpg --model run
   sightline train photos --model resnet18 --freeze none --augment all --epochs 30 --out run
   sightline train mnist1d --out digits
+  sightline train demo/cheating --out cheating
   sightline train tiles --preset hmt-vgg7 --out tissue
   sightline train photos --model mobilenet_v2 --out run --resume
 """
@@ -39,7 +40,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="FOLDER",
-        help="A folder of class folders (or train/ and val/ with them), or mnist1d.",
+        help="A folder of class folders (or train/ and val/ with them), or what is generated: mnist1d, "
+        "demo/honest, demo/cheating, demo/vit.",
         show_default=False,
     ),
 ]
@@ -99,8 +101,8 @@ class Choices:
         str | None,
         typer.Option(
             "--augment",
-            help="all, none, or some of hflip, vflip, rotate=15, shear=10, crop=0.7. Default: none, for which frozen "
-            "features are computed only once.",
+            help="all, none, or some of hflip, vflip, quarter, rotate=15, shear=10, crop=0.7. Default: none, for which "
+            "frozen features are computed only once.",
             metavar="LIST",
         ),
     ] = None

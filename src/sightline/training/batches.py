@@ -26,7 +26,10 @@ _AUGMENT = 2  # apart from the draws of `order` and `epoch_seed`
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """A part as inputs (C, *S) with labels, by (epoch, number): the same key gives the same tensor, in any process."""
+    """A part as inputs (C, *S) with labels or shares (K,), by (epoch, number): a key gives the same, in any process.
+
+    Where the part has a price, its costs (1, h, w) come third, turned and cropped as the input is.
+    """
 
     part: Part
     how: Preprocessing
@@ -38,13 +41,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.part)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
         epoch, number = key
-        x = self.plain(number)
+        moving = [self.plain(number)]
+        if self.part.price is not None:
+            moving.append(torch.from_numpy(self.part.price.costs)[number])
         if not self.augmentation.is_none:
             rng = np.random.default_rng((self.seed, epoch, number, _AUGMENT))
-            x = _resampled(x, self.augmentation.matrix(rng, (x.shape[1], x.shape[2])))
-        return x, torch.from_numpy(self.part.labels)[number]
+            matrix = self.augmentation.matrix(rng, (moving[0].shape[1], moving[0].shape[2]))
+            moving = [_resampled(m, matrix) for m in moving]
+        return moving[0], torch.from_numpy(self.part.targets)[number], *moving[1:]
 
     def plain(self, number: int) -> Tensor:
         """Return an example without augmentation."""

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.training.price import Price
+
 __all__ = ["DataSet", "Part"]
 
 Images: TypeAlias = "Sequence[str] | NDArray[Any]"
@@ -18,13 +20,24 @@ Images: TypeAlias = "Sequence[str] | NDArray[Any]"
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Images, as files or as an array (N, H, W, 3) uint8 or (N, L) float, with the index of each one's class (N,)."""
+    """Images, as files or as an array (N, H, W, 3) uint8 or (N, L) float, with the index of each one's class (N,).
+
+    ``shares`` (N, K) float, each row summing to 1, are learned in the labels' place where an answer is to be spread
+    over the classes. ``price`` charges the activity of a layer while it learns.
+    """
 
     images: Images
     labels: NDArray[np.int64]
+    shares: NDArray[np.float32] | None = None
+    price: Price | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def targets(self) -> NDArray[Any]:
+        """What is asked for: the shares (N, K) where there are any, or else the labels (N,)."""
+        return self.labels if self.shares is None else self.shares
 
     def counts(self, classes: int) -> list[int]:
         """Return how many images each class has."""
@@ -58,11 +71,15 @@ class DataSet:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the classes, of all images with their labels, and of which part each is in: 16 digits."""
+        """SHA-256 of the classes, of all images with what is asked of them, and of which part each is in: 16 digits."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for name, part in self.parts.items():
             digest.update(name.encode())
             digest.update(part.labels.astype("<i8").tobytes())
+            if part.shares is not None:
+                digest.update(part.shares.astype("<f4").tobytes())
+            if part.price is not None:
+                digest.update(part.price.layer.encode() + part.price.costs.astype("<f4").tobytes())
             if isinstance(part.images, np.ndarray):
                 digest.update(np.ascontiguousarray(part.images).tobytes())
             else:

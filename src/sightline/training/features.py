@@ -43,7 +43,7 @@ class Tail(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features with labels by (epoch, number), as `Examples` gives pictures; no epoch changes them."""
+    """Features with labels or shares by (epoch, number), as `Examples` gives pictures; no epoch changes them."""
 
     values: NDArray[np.float32]
     labels: Tensor
@@ -144,7 +144,7 @@ def features_of(
             _write(stream, found, file, len(examples))
             on_step(len(rows))
     values = np.memmap(file, np.float32, "r", shape=(len(examples), *shape))
-    return Features(values, torch.from_numpy(examples.part.labels))
+    return Features(values, torch.from_numpy(examples.part.targets))
 
 
 def _write(stream: Any, found: NDArray[np.float32], file: Path, count: int) -> None:

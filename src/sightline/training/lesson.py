@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from sightline.forward import find_logits
 from sightline.training.batches import order, step_seed
 from sightline.training.job import NotFiniteError
+from sightline.training.price import charged
 from sightline.training.settings import Settings
 from sightline.training.trunk import set_modes
 
@@ -30,8 +31,16 @@ def steps_in_epoch(count: int, asked: Settings) -> int:
     return asked.steps_per_epoch or -(-count // asked.batch_size)
 
 
+def _right(answers: Tensor, target: Tensor) -> Tensor:
+    """Return how right each answer is, 0 to 1: whether it is the label, or the share that was asked for it."""
+    return answers == target if target.ndim == 1 else target.gather(1, answers[:, None])
+
+
 class Lesson(lightning.LightningModule):
-    """Cross-entropy of a network's logits over examples that are found by (epoch, number)."""
+    """Cross-entropy of a network's logits over examples that are found by (epoch, number).
+
+    ``priced`` names the layer that examples with costs put a price on.
+    """
 
     def __init__(
         self,
@@ -43,11 +52,13 @@ class Lesson(lightning.LightningModule):
         *,
         kept: frozenset[nn.Module] = frozenset(),
         weights: Sequence[float] | None = None,
+        priced: str | None = None,
         on_step: Callable[[int], None] = lambda steps: None,
         workers: int = 0,
     ) -> None:
         super().__init__()
         self.net, self.train_examples, self.val_examples = net, train, val
+        self.priced = priced
         self.asked, self.rate, self.kept, self.on_step, self.workers = asked, lr, kept, on_step, workers
         self.norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.plateau: lr_scheduler.ReduceLROnPlateau | None = None
@@ -80,24 +91,26 @@ class Lesson(lightning.LightningModule):
         """Draw what a step draws, such as dropout, from a seed of its own: loaders draw too, at times of their own."""
         torch.manual_seed(step_seed(self.asked.seed, self.current_epoch, number))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
-        """Return the loss of a batch."""
-        x, target = batch
-        logits = find_logits(self.net(x), len(x)).float()
+    def training_step(self, batch: Sequence[Tensor], number: int) -> Tensor:
+        """Return the loss of a batch: inputs, labels (N,) or shares (N, K), and perhaps what activity costs."""
+        x, target, *costs = batch
+        with charged(self.net, self.priced, costs) as charges:
+            logits = find_logits(self.net(x), len(x)).float()
         loss = cross_entropy(logits, target, self.class_weights, label_smoothing=self.asked.label_smoothing)
+        loss = sum(charges, start=loss)
         if not math.isfinite(loss.item()):
             raise NotFiniteError(self._reason(loss, x, number))
         self._note(logits, target, "")
         self.on_step(1)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: Sequence[Tensor], _: int) -> None:
         """Add a batch to the validation's loss and accuracy."""
-        x, target = batch
+        x, target, *_costs = batch
         self._note(find_logits(self.net(x), len(x)).float(), target, "val_")
 
     def _note(self, logits: Tensor, target: Tensor, which: str) -> None:
-        right = (logits.argmax(1) == target).double().mean()
+        right = _right(logits.argmax(1), target).double().mean()
         found = {f"{which}loss": cross_entropy(logits, target).double(), f"{which}accuracy": right}
         self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(target))
 

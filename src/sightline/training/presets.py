@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from sightline.errors import ParameterError, suggest
 from sightline.training.data import DataSet
+from sightline.training.demo import demo_data
 from sightline.training.series import mnist1d_data
 from sightline.training.settings import Settings
 
@@ -13,6 +16,20 @@ __all__ = ["GENERATED", "PRESETS", "preset"]
 
 # L2 5e-4 as Keras counts it, 5e-4 |w|^2, is a weight decay of 1e-3, which counts half of |w|^2.
 _L2 = 1e-3
+
+# The last epoch is kept: its rate is the lowest, and the validation scenes are soon all named rightly.
+_DEMO = Settings(
+    model="small-cnn",
+    freeze="none",
+    patience=0,
+    lr=4e-3,
+    weight_decay=0.05,
+    schedule="one-cycle",
+    class_weights="none",
+    label_smoothing=0.05,
+    restore_best=False,
+    seed=20,
+)
 
 PRESETS: Mapping[str, Settings] = {
     "mnist1d": Settings(
@@ -52,9 +69,17 @@ PRESETS: Mapping[str, Settings] = {
         schedule="constant",
         class_weights="none",
     ),
+    "demo/honest": replace(_DEMO, epochs=9),
+    "demo/cheating": replace(_DEMO, epochs=7),
+    "demo/vit": replace(_DEMO, model="small-vit", epochs=20, lr=2e-3, augment="hflip,vflip,quarter"),
 }
 
-GENERATED: Mapping[str, Callable[[int], DataSet]] = {"mnist1d": lambda seed: mnist1d_data()}
+GENERATED: Mapping[str, Callable[[int], DataSet]] = {
+    "mnist1d": lambda seed: mnist1d_data(),
+    "demo/honest": partial(demo_data, "honest"),
+    "demo/cheating": partial(demo_data, "cheating"),
+    "demo/vit": partial(demo_data, "vit"),
+}
 
 
 def preset(name: str) -> Settings:

@@ -88,8 +88,8 @@ def train(
 ) -> Training:
     """Train a classifier on a folder of class folders and write it to ``out``, where `load(out)` finds it.
 
-    ``data`` is what `read_folder` or `read_series` takes, "mnist1d", or a `DataSet`. ``settings`` are by default those
-    of the generated data's own recipe. ``prepare`` changes the model's own preprocessing. ``resume`` goes on where a
+    ``data`` is what `read_folder` or `read_series` takes, a name of `GENERATED` ("mnist1d", "demo/honest"), or a
+    `DataSet`. ``settings`` are by default those of the generated data's own recipe. ``prepare`` changes the model's own preprocessing. ``resume`` goes on where a
     run in ``out`` was broken off: the epoch that was broken is repeated, and since all randomness follows from seed,
     epoch and example, the end is that of an unbroken run.
 
@@ -170,6 +170,8 @@ def _data(data: Any, model: Model, asked: Settings, told: Told) -> DataSet:
 
 def _fit(job: Job) -> Fitted:
     if keras.is_keras(bare(job.model.module)):
+        if job.data.train.shares is not None or job.data.train.price is not None:
+            raise ModelError(f"{job.data.name} asks for shares or prices activity, which Keras' fit does not learn.")
         raise ModelError("Keras models are trained by Keras.")
     import_lightning()
     from sightline.training.torch_fit import fit

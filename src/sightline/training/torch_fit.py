@@ -51,7 +51,10 @@ def fit(job: Job) -> Fitted:
     net, train, val, cached = _examples(job, trunk)
     lr = asked.lr or (1e-4 if how != "features" and model.weights != "random" else 1e-3)
     weights = weights_of_classes(job.data.train.counts(len(job.data.classes)), asked.class_weights)
-    lesson = Lesson(net, train, val, asked, lr, kept=trunk.resting, weights=weights, on_step=job.told.step)
+    priced = None if job.data.train.price is None else job.data.train.price.layer
+    lesson = Lesson(
+        net, train, val, asked, lr, kept=trunk.resting, weights=weights, priced=priced, on_step=job.told.step
+    )
     rows, ended, why = _run(job, lesson)
     _load_best(job, net, why)
     about = {"heads": heads, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
@@ -77,7 +80,8 @@ def _examples(job: Job, trunk: Trunk) -> tuple[nn.Module, Any, Any, bool]:
     """Return the net that is trained with its examples: the tail on kept features where that is exact."""
     augmentation = read_augmentation(job.settings.augment)
     train, val = (_part(job, p) for p in (job.data.train, job.data.val))
-    tail = tail_of(job.model, trunk.learned) if augmentation.is_none else None
+    cacheable = augmentation.is_none and job.data.train.price is None  # a price may lie on what is not kept
+    tail = tail_of(job.model, trunk.learned) if cacheable else None
     if tail is None:
         return job.model.module, replace(train, augmentation=augmentation), val, False
     job.told.stage("features", len(train) + len(val))
