@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-__all__ = ["save_page"]
+__all__ = ["error_values", "save_page"]
 
 _MATRIX, _TABLE, _CURVES, _PAIRS = 40, 60, 24, 15
 _GRID = 200  # curves are drawn no finer than this
@@ -30,10 +30,11 @@ _FEW = 5  # images of a class, below which a bar of its share says nothing
 
 def save_page(found: ModelErrors, file: Path) -> Path:
     """Write the errors as one HTML file that loads nothing."""
-    return write_page("errors.html.j2", file, **_values(found))
+    return write_page("errors.html.j2", file, **error_values(found))
 
 
-def _values(found: ModelErrors) -> dict[str, Any]:
+def error_values(found: ModelErrors) -> dict[str, Any]:
+    """Return what the templates of errors are filled with."""
     classes = sorted(found.classes, key=lambda c: c.f1) if len(found.classes) > _TABLE else found.classes
     maps = [m for w in found.worst for e in w.examples for m in (e.predicted, e.true) if m is not None]
     curves = sorted((c for c in found.classes if not math.isnan(c.auc)), key=lambda c: c.auc)
