@@ -161,7 +161,7 @@ class Chart:
     lines: Sequence[tuple[str, Sequence[tuple[float, float]]]]
     epochs: Sequence[tuple[float, int]]
     best: tuple[float, float] | None
-    changes: Sequence[tuple[float, str]]
+    changes: Sequence[float]
     said: str
 
 
@@ -184,7 +184,7 @@ def _chart(name: str, train: str, val: str, rows: Sequence[Row], best: Row) -> C
         [(said, _places(rows, key, scale)) for said, key in (("training", train), ("validation", val))],
         _epochs(rows),
         (_across(best.epoch, rows), scale.at(kept)) if math.isfinite(kept) else None,
-        [(_across(r.epoch, rows), f"{r.lr:.2g}") for r in changes] if len(changes) <= _STEPS_MARKED else [],
+        [_across(r.epoch - 0.5, rows) for r in changes] if len(changes) <= _STEPS_MARKED else [],
         f"{name}: from {getattr(first, val):.3f} to {getattr(last, val):.3f} in validation, "
         f"{kept:.3f} at the epoch that was kept",
     )
