@@ -54,7 +54,7 @@ def card_facts(run: Training, found: Mapping[str, ModelErrors], begun: Mapping[s
             "versions": dict(begun["versions"]),
         },
         "model": _model(run, begun["start"]),
-        "data": _data(run),
+        "data": _data(run) | {"called": next(iter(found.values())).noun},
         "training": _training(run),
         "results": {name: _result(errors) for name, errors in found.items()},
         "limits": list(limits(run, found)),
@@ -135,9 +135,7 @@ def limits(run: Training, found: Mapping[str, ModelErrors]) -> Iterator[str]:
     for name, errors in found.items():
         yield from _of_size(name, errors)
     yield from _of_the_end(run)
-    yield (
-        f"It knows {len(run.data.classes)} classes and gives one of them to every image, also to what is none of them."
-    )
+    yield f"It knows {len(run.data.classes)} classes and says one of them of everything, also of what is none of them."
     if run.data.skipped:
         count = len(run.data.skipped)
         yield f"{count} image{' was' if count == 1 else 's were'} skipped and played no part; they are listed under Data."
@@ -152,8 +150,8 @@ def _of_the_choice(run: Training) -> Iterator[str]:
         )
     if run.data.test is None:
         yield (
-            "There is no test part: no number here comes from images that played no part in the training. "
-            "Measure on such images with sightline errors before relying on it."
+            "There is no test part: no number here comes from data that played no part in the training. "
+            "Measure on such data with sightline errors before relying on it."
         )
 
 
@@ -161,13 +159,13 @@ def _of_size(name: str, found: ModelErrors) -> Iterator[str]:
     total, accuracy = found.accuracy.total, found.accuracy
     if total < _FEW:
         yield (
-            f"{_called(name)} has {total} images: one of them is {100 / total:.1f} points of accuracy, and the 95 % "
+            f"{_called(name)} has {total} {found.noun}: one of them is {100 / total:.1f} points of accuracy, and the 95 % "
             f"interval reaches from {100 * accuracy.low:.0f} to {100 * accuracy.high:.0f} %."
         )
     least = min(found.classes, key=lambda c: c.support)
     if least.support < _FEW_OF_CLASS:
-        images = "1 image" if least.support == 1 else f"{least.support} images"
-        yield f"{_called(name)} has as few as {images} of a class ({least.label}): what is said of it is rough."
+        count = f"{least.support} {found.one if least.support == 1 else found.noun}"
+        yield f"{_called(name)} has as few as {count} of a class ({least.label}): what is said of it is rough."
     if accuracy.low <= found.majority:
         yield (
             f"On {name} it is not clearly better than always saying the most frequent class "
@@ -189,8 +187,8 @@ def _of_the_end(run: Training) -> Iterator[str]:
         yield f"The training stopped where its loss was no longer finite ({undirected(run.fitted.why).rstrip('.')})."
     if run.fitted.about.get("frozen_layers") and _has_norms(run):
         yield (
-            "Batch norms in the frozen layers keep the statistics of the images that those layers were trained on "
-            "(they stay in evaluation mode); images of another kind may want --freeze none."
+            "Batch norms in the frozen layers keep the statistics of the data that those layers were trained on "
+            "(they stay in evaluation mode); data of another kind may want --freeze none."
         )
 
 

@@ -43,7 +43,7 @@ class Ranked:
         if self.found is None:
             return []
         said = headline(verdicts(self.found))
-        return [f"Which explanations can be believed, by {self.measured} validation images: {_lowered(said)}"]
+        return [f"Which explanations can be believed, by {self.measured} of the validation part: {_lowered(said)}"]
 
 
 def _lowered(sentence: str) -> str:
@@ -60,6 +60,7 @@ def write_training_page(
         "name": run.out.resolve().name,
         "findings": list(_findings(run, found, ranked)),
         "part": part,
+        "noun": found[part].noun,
         "parts_found": found,
         "errors": error_values(found[part]),
         "charts": charts(run.fitted.rows, run.best),
@@ -128,22 +129,19 @@ def _settings(card: Mapping[str, Any]) -> dict[str, Any]:
 def _right(found: ModelErrors, part: str) -> str:
     a = found.accuracy
     return (
-        f"Right on {a.right} of {a.total} {part} images ({100 * a.share:.1f} %; 95 % interval {100 * a.low:.0f} to "
+        f"Right on {a.right} of {a.total} {part} {found.noun} ({100 * a.share:.1f} %; 95 % interval {100 * a.low:.0f} to "
         f"{100 * a.high:.0f} %)"
     )
 
 
 def _findings(run: Training, found: Mapping[str, ModelErrors], ranked: Ranked) -> Iterator[str]:
+    chosen = run.settings.restore_best and len(run.fitted.rows) > 1
     if "test" in found:
-        yield (
-            "These images played no part in the training. By the validation images the weights were chosen: "
-            f"{_lowered(_right(found['validation'], 'validation'))}."
-        )
+        by = ", by which the weights were chosen" if chosen else ""
+        yield f"These played no part in the training. {_right(found['validation'], 'validation')}{by}."
     else:
-        yield (
-            "The weights were chosen by these images, so on new ones expect a little less; there is no test part that "
-            "could say how much less."
-        )
+        by = "The weights were chosen by these, so on new ones expect a little less; there" if chosen else "There"
+        yield f"{by} is no test part that played no part in the training."
     yield from found["test" if "test" in found else "validation"].findings[1:]
     yield _ended(run)
     yield from ranked.findings

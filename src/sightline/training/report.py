@@ -29,7 +29,8 @@ __all__ = ["labelled_part", "write_results"]
 
 _METHOD, _WORST = "grad_cam", 6
 _RANKED, _BUDGET = 16, 30.0
-_METRICS = "single_deletion,average_drop,random_logit"
+_METRICS = "single_deletion,sensitivity_n,top_fraction_drop,random_logit"
+_SET = {"sensitivity_n.samples": 24}
 
 
 def write_results(run: Training, told: Told, *, report: bool = True) -> Training:
@@ -111,6 +112,7 @@ def _ranked(run: Training, told: Told) -> Ranked:
             seed=run.settings.seed,
             budget=_BUDGET,
             cards=0,
+            parameters=_SET,
             on_failure=lambda failure: told.note(f"methods: {failure.error}"),
             on_step=told.step,
         )

@@ -37,6 +37,7 @@ from sightline.targets import per_image
 __all__ = ["Answer", "Example", "ModelErrors", "Worst", "errors_of", "find_errors"]
 
 _TOP = 5
+_NOUNS = {1: "series", 3: "volumes"}
 
 
 def find_errors(
@@ -259,6 +260,7 @@ def _numbers(run: _Run, files: Sequence[str], truths: np.ndarray, chances: np.nd
         confusions=confusions(truths, said, sure),
         labels=labels,
         settings={},
+        noun=_NOUNS.get(run.model.input_dims, "images"),
     )
 
 

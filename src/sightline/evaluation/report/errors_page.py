@@ -97,19 +97,19 @@ def _matrix(found: ModelErrors) -> dict[str, Any] | None:
         counts = np.column_stack([counts[:, :size], counts[:, size:].sum(1)])
         heads = [*heads[:size], "another class"]
     rows = [
-        _matrix_row(found.labels[c], n, row, heads) for n, (c, row) in enumerate(zip(found.rows, counts, strict=True))
+        _matrix_row(found.labels[c], n, row, heads, found.noun) for n, (c, row) in enumerate(zip(found.rows, counts, strict=True))
     ]
     return {"heads": heads, "rows": rows, "size": "many tiny" if len(heads) > 24 else "many" if len(heads) > 14 else ""}
 
 
-def _matrix_row(label: str, number: int, counts: np.ndarray, heads: Sequence[str]) -> dict[str, Any]:
+def _matrix_row(label: str, number: int, counts: np.ndarray, heads: Sequence[str], noun: str) -> dict[str, Any]:
     total = int(counts.sum())
     squares = [
         _Square(
             int(n),
             100 * int(n) / total,
             place == number,
-            f"{n} of {total} images of {label} ({n / total:.0%}) "
+            f"{n} of {total} {noun} of {label} ({n / total:.0%}) "
             + ("are found" if place == number else f"are taken for {head}"),
         )
         for place, (n, head) in enumerate(zip(counts, heads, strict=True))
