@@ -132,8 +132,8 @@ def draw_roc(classes: Sequence[ClassNumbers], file: Path, title: str) -> Path | 
     for n, c in enumerate(defined[:_NAMED]):
         style = _DASHES[n % len(_DASHES)]
         ax.plot(*c.roc, color=_CLASSES[n], ls=style, lw=2.8, label=f"{_short(c.label)}   {c.auc:.3f}")
-    _plain(ax, "found images of the class")
-    ax.set_xlabel("false alarms among the other images", fontsize=16, color=_INK)
+    _plain(ax, "found of the class (true positives)")
+    ax.set_xlabel("false alarms among the others (false positives)", fontsize=16, color=_INK)
     ax.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
     ax.grid(axis="x", color=_GRID)
     left = len(defined) - _NAMED

@@ -87,7 +87,7 @@ _FILES = {
     "test/roc.png": "its ROC curves",
     "test/predictions.parquet": "every answer on it",
     "test/errors.json": "all its numbers",
-    "methods/report.html": "methods measured on validation images",
+    "methods/report.html": "methods measured on some of the validation part",
     "tensorboard": "for tensorboard --logdir",
 }
 
