@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import ChannelsLastNet, ConvNet, SignalNet, TokenNet
 from torch import Tensor, nn
 
+from nets import ChannelsLastNet, ConvNet, SignalNet, TokenNet
 from sightline.errors import InputError
 from sightline.geometry import Preprocessing
 from sightline.models.load import load

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import ConvNet, LinearNet, TokenNet
 from torch import Tensor, nn
 
+from nets import ConvNet, LinearNet, TokenNet
 from sightline.errors import ParameterError
 from sightline.geometry import Preprocessing
 from sightline.models.load import load

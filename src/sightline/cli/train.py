@@ -50,6 +50,10 @@ OneModel = Annotated[
 ]
 Preset = Annotated[str | None, typer.Option("--preset", help="A recorded recipe: mnist1d, hmt-vgg7, cats-dogs-vgg16.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training in --out that was broken off.")]
+Report = Annotated[
+    bool,
+    typer.Option("--report/--no-report", help="Explain the worst errors, rank methods and write report.html."),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +135,7 @@ def train_command(
     preprocess: opt.Preprocess = None,
     device: opt.Device = "auto",
     trust: opt.Trust = False,
+    report: Report = True,
     out: opt.Out = Path("sightline-training"),
     json: opt.Json = False,
 ) -> None:
@@ -149,6 +154,7 @@ def train_command(
                 prepare=how,
                 device=device,
                 trust=trust,
+                report=report,
                 told=told,
             )
     except (KeyboardInterrupt, SightlineError) as error:

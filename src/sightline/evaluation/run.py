@@ -240,11 +240,8 @@ def _refuse_if_all_fail(run: _Run) -> None:
 
 
 def _ended(run: _Run, budget: float | None, images: int) -> dict[str, Any]:
-    reason = (
-        f"the budget of {budget:g} s ended the run after {len(run.store.done)} of {images} images; the same command "
-        "goes on from there."
-    )
-    return refusal(None, None, reason)
+    reason = f"the budget of {budget:g} s ended the run after {len(run.store.done)} of {images} images"
+    return refusal(None, None, f"{reason}; the same command goes on from there." if run.store.folder else f"{reason}.")
 
 
 def _finished(

@@ -14,8 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sightline.errors import InputError, ModelError, ParameterError
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
@@ -26,7 +24,7 @@ from sightline.models.load import load
 from sightline.models.model import Model
 from sightline.output import written
 from sightline.training.augment import read_augmentation
-from sightline.training.data import DataSet, Part
+from sightline.training.data import DataSet
 from sightline.training.folders import read_folder
 from sightline.training.heads import trainable
 from sightline.training.history import Row, best_row
@@ -84,14 +82,16 @@ def train(
     prepare: Callable[[Preprocessing], Preprocessing] | None = None,
     device: str = "auto",
     trust: bool = False,
+    report: bool = True,
     told: Told | None = None,
 ) -> Training:
     """Train a classifier on a folder of class folders and write it to ``out``, where `load(out)` finds it.
 
     ``data`` is what `read_folder` or `read_series` takes, a name of `GENERATED` ("mnist1d", "demo/honest"), or a
-    `DataSet`. ``settings`` are by default those of the generated data's own recipe. ``prepare`` changes the model's own preprocessing. ``resume`` goes on where a
-    run in ``out`` was broken off: the epoch that was broken is repeated, and since all randomness follows from seed,
-    epoch and example, the end is that of an unbroken run.
+    `DataSet`. ``settings`` are by default those of the generated data's own recipe. ``prepare`` changes the model's
+    own preprocessing. ``resume`` goes on where a run in ``out`` was broken off: the epoch that was broken is repeated,
+    and since all randomness follows from seed, epoch and example, the end is that of an unbroken run. ``report``
+    explains the worst errors, ranks methods and writes report.html beside the curves, the numbers and the model card.
 
     Raises InputError for images that cannot be learned from, ParameterError for settings that do not fit,
     ModelError for a model that cannot be had or trained.
@@ -107,7 +107,7 @@ def train(
     folder = _prepared(Path(out), _facts(asked, found, model), resume)
     fitted = _fit(Job(model, found, asked, folder, resume, told))
     fitted = replace(fitted, model=replace(fitted.model, labels=Labels(found.classes)))
-    return _finished(Training(fitted.model, found, asked, fitted, None, folder))
+    return _finished(Training(fitted.model, found, asked, fitted, None, folder), told, report)
 
 
 class _Untold(logging.Filter):
@@ -236,22 +236,10 @@ def _versions() -> dict[str, str]:
 # --- the end ------------------------------------------------------------------------------------------------
 
 
-def _finished(run: Training) -> Training:
+def _finished(run: Training, told: Told, report: bool) -> Training:
+    from sightline.training.report import write_results
+
     heads = run.fitted.about.get("heads", ())
     write_bundle(run.model, (run.settings.model or "").partition("@")[0], run.out, heads=heads)
     shutil.rmtree(run.out / "work", ignore_errors=True)
-    accuracy = None if run.data.test is None else _accuracy(run.model, run.data.test)
-    return replace(run, test_accuracy=accuracy)
-
-
-def _accuracy(model: Model, part: Part) -> float:
-    import torch
-
-    from sightline.training.batches import Examples
-
-    examples, right = Examples(part, model.preprocessing, model.input_dims), 0
-    for rows in np.array_split(np.arange(len(part)), -(-len(part) // 64)):
-        x = torch.stack([examples.plain(int(n)) for n in rows]).to(model.device, model.dtype)
-        with torch.inference_mode():
-            right += int((model.module(x).argmax(1).cpu().numpy() == part.labels[rows]).sum())
-    return right / len(part)
+    return write_results(run, told, report=report and run.fitted.ended != "interrupted")

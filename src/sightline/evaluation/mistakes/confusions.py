@@ -24,6 +24,7 @@ from sightline.evaluation.mistakes.classification import (
 )
 from sightline.evaluation.mistakes.labelled import Labelled, labelled_images
 from sightline.evaluation.mistakes.results import Answer, Example, ModelErrors, Worst
+from sightline.explanation import Explanation
 from sightline.forward import Forward
 from sightline.goals import class_scores
 from sightline.methods import Method, find_methods, resolve_parameters
@@ -33,9 +34,10 @@ from sightline.predictions import forwards
 from sightline.samples import Failure
 from sightline.targets import per_image
 
-__all__ = ["Answer", "Example", "ModelErrors", "Worst", "find_errors"]
+__all__ = ["Answer", "Example", "ModelErrors", "Worst", "errors_of", "find_errors"]
 
 _TOP = 5
+_NOUNS = {1: "series", 3: "volumes"}
 
 
 def find_errors(
@@ -68,18 +70,49 @@ def find_errors(
     Raises what `explain` and `labelled_images` raise.
     """
     loaded = model if isinstance(model, Model) else load(model)
-    asked = _asked(method, parameters or {}, worst, examples, batch_size)
-    images = _drawn(
-        labelled_images(folder, loaded.labels, table=classes, mapping=mapping, in_order=in_order), limit, seed
+    _asked(method, parameters or {}, worst, examples, batch_size)
+    images = labelled_images(folder, loaded.labels, table=classes, mapping=mapping, in_order=in_order)
+    return errors_of(
+        loaded,
+        _drawn(images, limit, seed),
+        method=method,
+        worst=worst,
+        examples=examples,
+        layer=layer,
+        parameters=parameters,
+        seed=seed,
+        batch_size=batch_size,
+        on_failure=on_failure,
+        on_count=on_count,
+        on_step=on_step,
     )
+
+
+def errors_of(
+    model: Model,
+    images: Labelled,
+    *,
+    method: str = "grad_cam",
+    worst: int = 6,
+    examples: int = 2,
+    layer: Any = None,
+    parameters: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    on_failure: Callable[[Failure], None] | None = None,
+    on_count: Callable[[int], None] = lambda images: None,
+    on_step: Callable[[int], None] = lambda images: None,
+) -> ModelErrors:
+    """Do what `find_errors` does over images whose classes are known by index: files, pictures or series as arrays."""
+    asked = _asked(method, parameters or {}, worst, examples, batch_size)
     on_count(len(images.files))
-    run = _Run(loaded, images, on_failure, on_step)
+    run = _Run(model, images, on_failure, on_step)
     rows, chances = run.predict(batch_size)
     truths = np.array(images.truths)[rows]
     found = _numbers(run, [images.files[r] for r in rows], truths, chances)
-    shown = run.explain(found, asked.name, worst, examples, layer, parameters or {}, seed)
+    shown = run.explain(found, rows, asked.name, worst, examples, layer, parameters or {}, seed)
     read = next((e.predicted.layer for w in shown for e in w.examples if e.predicted is not None), layer)
-    settings = _settings(loaded, images, asked, read, parameters or {}, seed)
+    settings = _settings(model, images, asked, read, parameters or {}, seed)
     notes = (*images.notes, *_notes(found, chances.shape[1], run.outputs))
     return replace(found, worst=shown, settings=settings, skipped=tuple(run.skipped), notes=notes)
 
@@ -118,13 +151,13 @@ class _Run:
         """Return which of the images have an answer, and the probabilities (N, K) of theirs."""
         rows: list[int] = []
         parts: list[np.ndarray] = []
-        for batch, forward in forwards(self.model, self._paths(self.images.files), self._skip, batch_size):
+        for batch, forward in forwards(self.model, self.images.given, self._skip, batch_size):
             if not self.outputs:
                 self._meet(forward)
             chances = _chances(forward)[: len(batch)].numpy()
             good = np.isfinite(chances).all(1)
             for sample in (s for s, fine in zip(batch, good, strict=True) if not fine):
-                self._skip(Failure(sample.given, None, _not_finite(sample.name)))
+                self._skip(Failure(sample.given, None, _not_finite(self.images.files[sample.number])))
             rows += [s.number for s, fine in zip(batch, good, strict=True) if fine]
             parts.append(chances[good])
             self.step(int(good.sum()))
@@ -138,13 +171,10 @@ class _Run:
         self.outputs = forward.logits.shape[1]
         self.images.check_classes(max(2, self.outputs))
 
-    def _paths(self, files: Sequence[str]) -> list[str]:
-        return [str(self.images.folder / f) for f in files]
-
     def _skip(self, failure: Failure) -> None:
         if self.tell is None:
             raise failure.error
-        number = self._paths(self.images.files).index(failure.image)
+        number = next(n for n, given in enumerate(self.images.given) if given is failure.image)
         self.skipped.append({"image": self.images.files[number], "reason": str(failure.error)})
         self.tell(failure)
         self.step(1)
@@ -152,6 +182,7 @@ class _Run:
     def explain(
         self,
         found: ModelErrors,
+        numbers: Sequence[int],
         method: str,
         worst: int,
         examples: int,
@@ -159,15 +190,19 @@ class _Run:
         parameters: Mapping[str, Any],
         seed: int,
     ) -> list[Worst]:
-        """Explain the worst confusions: for each of its surest images the predicted class and the true one."""
-        pairs = [(c, [found.answers[r] for r in c.rows[:examples]]) for c in found.confusions[:worst]]
-        answers = [a for _, chosen in pairs for a in chosen]
-        if not answers:
+        """Explain the worst confusions: for each of its surest images the predicted class and the true one.
+
+        ``numbers`` are those of the images that the answers are of.
+        """
+        pairs = [(c, c.rows[:examples]) for c in found.confusions[:worst]]
+        chosen = {r: self.images.given[numbers[r]] for _, rows in pairs for r in rows}
+        if not chosen:
             return []
+        answers = [found.answers[r] for r in chosen]
         targets = [per_image([a.predicted for a in answers]), per_image([a.true for a in answers])]
         explained = explanations(
             self.model,
-            self._paths([a.file for a in answers]),
+            [*chosen.values()],
             method,
             targets,
             layer=layer,
@@ -175,12 +210,8 @@ class _Run:
             parameters=parameters,
             on_failure=self._refuse,
         )
-        maps = {(given, e.target.index): e for given, e in explained}
-        of = dict(zip(answers, self._paths([a.file for a in answers]), strict=True))
-        return [
-            Worst(c, [Example(a, maps.get((of[a], a.predicted)), maps.get((of[a], a.true))) for a in chosen])
-            for c, chosen in pairs
-        ]
+        maps = {(id(given), e.target.index): e for given, e in explained}  # arrays have no hash
+        return [Worst(c, [_example(found.answers[r], id(chosen[r]), maps) for r in rows]) for c, rows in pairs]
 
     def _refuse(self, failure: Failure) -> None:
         """Keep the numbers where the method refuses the model, and say that there are no pictures."""
@@ -192,7 +223,11 @@ class _Run:
             self.tell(failure)
 
 
-def _not_finite(name: str | None) -> SightlineError:
+def _example(answer: Answer, image: int, maps: Mapping[tuple[int, int], Explanation]) -> Example:
+    return Example(answer, maps.get((image, answer.predicted)), maps.get((image, answer.true)))
+
+
+def _not_finite(name: str) -> SightlineError:
     return ModelError(f"{name}: the model's output is NaN or infinite; check the weights and the preprocessing.")
 
 
@@ -225,6 +260,7 @@ def _numbers(run: _Run, files: Sequence[str], truths: np.ndarray, chances: np.nd
         confusions=confusions(truths, said, sure),
         labels=labels,
         settings={},
+        noun=_NOUNS.get(run.model.input_dims, "images"),
     )
 
 
@@ -244,7 +280,7 @@ def _settings(
         "weights": model.weights,
         "weights_hash": model.weights_hash,
         "preprocessing": model.preprocessing.describe(),
-        "folder": images.folder.resolve().name,
+        "folder": images.source,
         "images": len(images.files),
         "method": method.name,
         "layer": layer,

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from sightline.errors import InputError, ParameterError, TargetError, suggest
 from sightline.labels import Labels
@@ -18,14 +19,16 @@ __all__ = ["Labelled", "labelled_images"]
 _UNKNOWN_COUNT = 1 << 30  # classes of a model that names none: what is beyond them is seen at the first prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images below ``folder``, each with the index of its class; ``names`` are the classes' own, as they were given.
+    """Images, each with the index of its class; ``names`` are the classes' own, as they were given.
 
+    ``given`` is what the model reads (paths or arrays), ``files`` what each is called, ``source`` what all are called.
     ``in_order`` is how many classes the model must have where they were taken in alphabetical order.
     """
 
-    folder: Path
+    source: str
+    given: tuple[Any, ...]
     files: tuple[str, ...]
     truths: tuple[int, ...]
     names: Mapping[int, str]
@@ -34,8 +37,8 @@ class Labelled:
 
     def only(self, numbers: Sequence[int]) -> Labelled:
         """Return some of the images."""
-        files, truths = tuple(self.files[i] for i in numbers), tuple(self.truths[i] for i in numbers)
-        return replace(self, files=files, truths=truths)
+        given, files, truths = (tuple(all_[i] for i in numbers) for all_ in (self.given, self.files, self.truths))
+        return replace(self, given=given, files=files, truths=truths)
 
     def check_classes(self, count: int) -> None:
         """Raise TargetError unless a model with ``count`` classes has those of the images."""
@@ -96,7 +99,8 @@ def labelled_images(
     names = {found[e.said]: e.name for e in reversed(entries)}
     names |= {number: name for name, number in found.items()} if in_order else {}
     files, truths = tuple(e.file for e in entries), tuple(found[e.said] for e in entries)
-    return Labelled(root, files, truths, names, tuple(notes), len(found) if in_order else None)
+    given = tuple(str(root / f) for f in files)
+    return Labelled(root.resolve().name, given, files, truths, names, tuple(notes), len(found) if in_order else None)
 
 
 # --- folders ------------------------------------------------------------------------------------------------

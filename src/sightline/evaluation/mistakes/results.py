@@ -15,6 +15,7 @@ from sightline.explanation import Explanation
 
 __all__ = ["Answer", "Example", "ModelErrors", "Worst"]
 
+_ONE = {"images": "image", "volumes": "volume"}
 _ENOUGH = 5  # images of a class, from which on it is said how many of them are found
 
 
@@ -60,7 +61,7 @@ class ModelErrors:
     predicted without having images). ``labels`` names every class that occurs. ``majority`` is the accuracy of always
     saying the most frequent class, ``top5`` the share whose class is among the best five (None for fewer than eleven
     classes). ``skipped`` lists images without an answer, and why the method refused to explain (image None):
-    {"image", "reason"}.
+    {"image", "reason"}. ``noun`` is what they are called: images, series or volumes.
     """
 
     answers: Sequence[Answer]
@@ -80,6 +81,12 @@ class ModelErrors:
     skipped: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
     worst: Sequence[Worst] = field(default=(), repr=False)
+    noun: str = "images"
+
+    @property
+    def one(self) -> str:
+        """What one of them is called."""
+        return _ONE.get(self.noun, self.noun)
 
     @property
     def findings(self) -> list[str]:
@@ -163,19 +170,19 @@ def _percent(share: float) -> str:
 def _right(found: ModelErrors) -> str:
     a = found.accuracy
     interval = f"95 % interval {100 * a.low:.0f} to {_percent(a.high)}"
-    return f"Right on {a.right} of {a.total} images ({_percent(a.share)}; {interval})."
+    return f"Right on {a.right} of {a.total} {found.noun} ({_percent(a.share)}; {interval})."
 
 
 def _most_often(found: ModelErrors) -> list[str]:
     if not found.confusions:
-        return ["It made no mistake on these images."]
+        return [f"It made no mistake on these {found.noun}."]
     first = found.confusions[0]
     of = next(c.support for c in found.classes if c.index == first.true)
     name, said = found.labels[first.true], found.labels[first.predicted]
     if len(found.confusions) > 1 and first.count == 1:
         return [f"No two of its errors are alike; the surest is to take {name} for {said}."]
     times = {1: "once", 2: "twice"}.get(first.count, f"{first.count} times")
-    return [f"Most often it takes {name} for {said} ({times}, of {of} images of {name})."]
+    return [f"Most often it takes {name} for {said} ({times}, of {of} {found.noun} of {name})."]
 
 
 def _weakest(found: ModelErrors) -> list[str]:
@@ -188,15 +195,15 @@ def _weakest(found: ModelErrors) -> list[str]:
     ]
     wrong = min((c for c in found.classes if c.predicted), key=lambda c: (c.precision, -c.predicted), default=None)
     if wrong is not None and wrong.precision < 1:
-        said.append(_called(wrong))
+        said.append(_called(wrong, found))
     return [" ".join(said)]
 
 
-def _called(c: ClassNumbers) -> str:
+def _called(c: ClassNumbers, found: ModelErrors) -> str:
     if c.predicted == 1:
-        return f"The one image that it calls {c.label} is none."
+        return f"The one {found.one} that it calls {c.label} is none."
     share = "none" if c.precision == 0 else _percent(c.precision)
-    return f"Of the {c.predicted} images that it calls {c.label}, {share} are."
+    return f"Of the {c.predicted} {found.noun} that it calls {c.label}, {share} are."
 
 
 def _how_sure(found: ModelErrors) -> str:

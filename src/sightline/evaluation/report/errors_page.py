@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-__all__ = ["save_page"]
+__all__ = ["error_values", "save_page"]
 
 _MATRIX, _TABLE, _CURVES, _PAIRS = 40, 60, 24, 15
 _GRID = 200  # curves are drawn no finer than this
@@ -30,10 +30,11 @@ _FEW = 5  # images of a class, below which a bar of its share says nothing
 
 def save_page(found: ModelErrors, file: Path) -> Path:
     """Write the errors as one HTML file that loads nothing."""
-    return write_page("errors.html.j2", file, **_values(found))
+    return write_page("errors.html.j2", file, **error_values(found))
 
 
-def _values(found: ModelErrors) -> dict[str, Any]:
+def error_values(found: ModelErrors) -> dict[str, Any]:
+    """Return what the templates of errors are filled with."""
     classes = sorted(found.classes, key=lambda c: c.f1) if len(found.classes) > _TABLE else found.classes
     maps = [m for w in found.worst for e in w.examples for m in (e.predicted, e.true) if m is not None]
     curves = sorted((c for c in found.classes if not math.isnan(c.auc)), key=lambda c: c.auc)
@@ -96,19 +97,20 @@ def _matrix(found: ModelErrors) -> dict[str, Any] | None:
         counts = np.column_stack([counts[:, :size], counts[:, size:].sum(1)])
         heads = [*heads[:size], "another class"]
     rows = [
-        _matrix_row(found.labels[c], n, row, heads) for n, (c, row) in enumerate(zip(found.rows, counts, strict=True))
+        _matrix_row(found.labels[c], n, row, heads, found.noun)
+        for n, (c, row) in enumerate(zip(found.rows, counts, strict=True))
     ]
     return {"heads": heads, "rows": rows, "size": "many tiny" if len(heads) > 24 else "many" if len(heads) > 14 else ""}
 
 
-def _matrix_row(label: str, number: int, counts: np.ndarray, heads: Sequence[str]) -> dict[str, Any]:
+def _matrix_row(label: str, number: int, counts: np.ndarray, heads: Sequence[str], noun: str) -> dict[str, Any]:
     total = int(counts.sum())
     squares = [
         _Square(
             int(n),
             100 * int(n) / total,
             place == number,
-            f"{n} of {total} images of {label} ({n / total:.0%}) "
+            f"{n} of {total} {noun} of {label} ({n / total:.0%}) "
             + ("are found" if place == number else f"are taken for {head}"),
         )
         for place, (n, head) in enumerate(zip(counts, heads, strict=True))

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -51,6 +52,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"number": number_text, "p": p_text, "undirected": undirected, "plain": plain}
+    found.filters |= {"md": markdown, "quoted": shlex.quote}
     return found
 
 
@@ -84,6 +86,15 @@ def plain(text: Any) -> str:
     'the score of it'
     """
     return str(text).replace("``", "")
+
+
+def markdown(text: Any) -> str:
+    r"""Return a text as Markdown shows it, on one line, within a table too.
+
+    >>> markdown("a|b *c*")
+    'a\\|b \\*c\\*'
+    """
+    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(str(text).split()))
 
 
 def file_name(path: Any) -> str:

@@ -19,7 +19,7 @@ from sightline.evaluation.results import Evaluation
 from sightline.evaluation.stats import Paired
 from sightline.methods import METHODS
 
-__all__ = ["write_report"]
+__all__ = ["evaluation_values", "write_report"]
 
 _VERSIONS = ("sightline", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow")
 
@@ -30,10 +30,11 @@ _FIRM = 30
 
 def write_report(found: Evaluation, file: Path) -> Path:
     """Write what an evaluation found as one HTML page that loads nothing; return the file."""
-    return write_page("evaluation.html.j2", Path(file), **_values(found))
+    return write_page("evaluation.html.j2", Path(file), **evaluation_values(found))
 
 
-def _values(found: Evaluation) -> dict[str, Any]:
+def evaluation_values(found: Evaluation) -> dict[str, Any]:
+    """Return what the templates of an evaluation are filled with."""
     judged = verdicts(found)
     shown, plots = shown_images(found), dot_plots(found, judged)
     parts: dict[str, Any] = {
