@@ -39,7 +39,8 @@ def write_bundle(model: Model, architecture: str, folder: Path, *, head: str | N
     name = "model.keras" if kind == "keras" else "model.safetensors"
     with written(folder / name) as aside:
         if kind == "keras":
-            bare(model.module).save(aside)  # type: ignore[operator]
+            with keras.quiet():
+                bare(model.module).save(aside)  # type: ignore[operator]
         else:
             state = {k: v.detach().cpu().contiguous().clone() for k, v in bare(model.module).state_dict().items()}
             aside.write_bytes(save(state))

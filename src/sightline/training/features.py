@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sightline.forward import find_logits
+from sightline.forward import find_logits, layer_of
 from sightline.models.model import Model
 from sightline.models.session import undisturbed
 from sightline.training.batches import Examples, Key
@@ -82,7 +82,7 @@ def features_of(
 ) -> Features:
     """Run the frozen part over all examples and keep what it gives in ``file``, from which it is read as needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part, shape = model.module.get_submodule(learned), (0,)
+    part, shape = layer_of(model.module, learned), (0,)
     with file.open("wb") as stream, undisturbed(model.module), torch.no_grad(), _heard(part) as calls:
         for start in range(0, len(examples), batch_size):
             rows = range(start, min(start + batch_size, len(examples)))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.errors import InputError, ModelError, ParameterError
+from sightline.errors import InputError, ParameterError
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 from sightline.models import keras
@@ -28,7 +28,7 @@ from sightline.training.data import DataSet, Part
 from sightline.training.folders import read_folder
 from sightline.training.history import Row, best_row
 from sightline.training.job import Fitted, Job, Told
-from sightline.training.libraries import import_lightning
+from sightline.training.libraries import import_lightning, import_tensorboard
 from sightline.training.presets import GENERATED, PRESETS
 from sightline.training.settings import Settings
 
@@ -146,7 +146,10 @@ def _data(data: Any, model: Model, asked: Settings, told: Told) -> DataSet:
 
 def _fit(job: Job) -> Fitted:
     if keras.is_keras(bare(job.model.module)):
-        raise ModelError("Keras models are trained by Keras.")
+        import_tensorboard()
+        from sightline.training import keras_fit
+
+        return keras_fit.fit(job)
     import_lightning()
     from sightline.training.torch_fit import fit
 
