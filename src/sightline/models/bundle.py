@@ -62,9 +62,16 @@ def write_bundle(model: Model, architecture: str, folder: Path, *, head: str | N
     return folder / FILE
 
 
-def read_bundle(folder: Path, untrained: Callable[[str, Path], Model]) -> Model:
+def read_bundle(
+    folder: Path,
+    untrained: Callable[[str, Path], Model],
+    *,
+    trust: bool = False,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Model:
     """Open what `write_bundle` wrote; ``untrained`` makes a model of an architecture and a weights file.
 
+    ``trust`` and ``custom_objects`` are for a Keras model with Lambda layers or classes of one's own.
     Raises ModelError for a damaged or newer one.
     """
     about = _about(folder)
@@ -74,7 +81,7 @@ def read_bundle(folder: Path, untrained: Callable[[str, Path], Model]) -> Model:
             f"{weights} is missing, or is not what was written with {FILE}; train again, or copy the folder anew."
         )
     if about["kind"] == "keras":
-        model = keras.from_keras(keras.read_keras(weights), about["name"])
+        model = keras.from_keras(keras.read_keras(weights, trust=trust, custom_objects=custom_objects), about["name"])
     else:
         model = untrained(about["architecture"], weights)
     return replace(

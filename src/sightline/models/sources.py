@@ -129,7 +129,12 @@ def _prefixed(what: str, asked: Asked) -> Model:
 
 def _from_bundle(folder: str, asked: Asked) -> Model:
     _refuse_weights(folder, asked)
-    return bundle.read_bundle(Path(folder), lambda name, file: named(name, replace(asked, weights=file)))
+    return bundle.read_bundle(
+        Path(folder),
+        lambda name, file: named(name, replace(asked, weights=file)),
+        trust=asked.trust,
+        custom_objects=asked.custom_objects,
+    )
 
 
 def _own(name: str, asked: Asked) -> Model:

@@ -99,6 +99,8 @@ def _lesson(job: Job, trunk: Trunk, lr: float) -> _Lesson:
     held = Batches(val, asked, lay, model.device)
     baked = len({v.path for v in net.trainable_variables if v.regularizer is not None})
     learner = compiled(net, asked, lr, len(job.data.classes), len(given), model.device)
+    with torch.no_grad():
+        learner(held[0][0], training=False)  # which builds it: weights are loaded into it even where nothing is left to do
     return _Lesson(net, trunk, given, held, learner, cached, weights, baked)
 
 

@@ -129,7 +129,8 @@ def with_head(model: Model, classes: int, seed: int) -> tuple[Model, End]:
     outputs = _units(head.layer)
     closing = next((c for c in reversed([head, *after]) if _activation(c.layer) in _PROBABILITIES), None)
     graph = is_graph(bare(model.module))
-    if outputs == classes and (not graph or model.weights == "random") and _can_close(closing):
+    ends_well = closing is None or _activation(closing.layer) == "softmax"
+    if outputs == classes and (not graph or model.weights == "random") and ends_well:
         return model, End(head.name, None if closing is None else closing.layer)
     if not graph:
         raise ModelError(
@@ -141,11 +142,6 @@ def with_head(model: Model, classes: int, seed: int) -> tuple[Model, End]:
         changed = _around(model, _cloned(bare(model.module), made))
     head, after = _end(changed)
     return changed, End(head.name, next(c.layer for c in [head, *after] if _activation(c.layer) == "softmax"))
-
-
-def _can_close(closing: Call | None) -> bool:
-    """Say whether the model ends in a softmax that can be left out for a while, or in none."""
-    return closing is None or getattr(getattr(closing.layer, "activation", None), "__name__", "") == "softmax"
 
 
 def _around(model: Model, net: Any) -> Model:
@@ -185,12 +181,10 @@ def _made(call: Call, outputs: int, classes: int, closing: Call) -> Any:
     """Return what takes the place of the head, or of a layer after it that knows the number of classes."""
     layer = call.layer
     config = {k: v for k, v in layer.get_config().items() if k not in ("build_config", "compile_config")}
-    if isinstance(layer, keras.layers.Softmax):
-        return keras.layers.Activation("softmax", name=layer.name)
     if isinstance(layer, keras.layers.Reshape):
         shape = [classes if n == outputs else n for n in layer.target_shape]
         return keras.layers.Reshape(shape, name=layer.name)
-    if call is closing:
+    if call is closing and "activation" in config:
         config["activation"] = "softmax"
     for key in ("units", "filters"):
         if key in config:
@@ -217,15 +211,18 @@ def is_graph(net: Any) -> bool:
 @contextmanager
 def logits_only(closing: Any) -> Iterator[None]:
     """Leave the softmax out for a while: the loss of logits is the sounder one."""
-    if closing is None:
+    with ExitStack() as stack:
+        if isinstance(closing, keras.layers.Softmax):
+            stack.callback(closing.register_forward_hook(_given_back).remove)
+        elif closing is not None:
+            stack.callback(setattr, closing, "activation", closing.activation)
+            closing.activation = keras.activations.linear
         yield
-        return
-    before = closing.activation
-    closing.activation = keras.activations.linear
-    try:
-        yield
-    finally:
-        closing.activation = before
+
+
+def _given_back(_: Any, given: Any, __: Any) -> Any:
+    """Return what a layer was given, unless its graph is being made."""
+    return given[0] if isinstance(given[0], Tensor) else None
 
 
 # --- what is learned ------------------------------------------------------------------------------------------
