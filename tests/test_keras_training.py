@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import keras_jobs as made
 import numpy as np
 import pytest
 import torch
-from keras_jobs import SIDE, arrays, data, functional, job, keras, layers, model, sequential
 from torch import nn
 
+import keras_jobs as made
+from keras_jobs import SIDE, arrays, data, functional, job, keras, layers, model, sequential
 from sightline.errors import ModelError, ParameterError
 from sightline.forward import run_forward
 from sightline.models.adapted import bare
@@ -39,12 +39,17 @@ def moved(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[st
 def test_a_model_learns_and_ends_in_a_softmax(tmp_path):
     learned = fit(job(sequential(rate=0.0), tmp_path, epochs=15, freeze="none", optimizer="adam", lr=0.03))
     rows = learned.rows
-    assert learned.ended == "finished" and [r.epoch for r in rows] == list(range(1, 16))
-    assert max(r.val_accuracy for r in rows) > 0.9 and min(r.loss for r in rows) < rows[0].loss
+    assert learned.ended == "finished"
+    assert [r.epoch for r in rows] == list(range(1, 16))
+    assert max(r.val_accuracy for r in rows) > 0.9
+    assert min(r.loss for r in rows) < rows[0].loss
     assert [(r.epoch, r.loss) for r in read_history(tmp_path / "history.csv")] == [(r.epoch, r.loss) for r in rows]
     net = bare(learned.model.module)
-    assert net.layers[-1].name == "head" and net.layers[-1].activation.__name__ == "softmax"
-    assert net.output_shape == (None, 3) and isinstance(net, keras.Sequential) and not net.compiled
+    assert net.layers[-1].name == "head"
+    assert net.layers[-1].activation.__name__ == "softmax"
+    assert net.output_shape == (None, 3)
+    assert isinstance(net, keras.Sequential)
+    assert not net.compiled
     x = learned.model.example_input()
     assert run_forward(learned.model.module, x).head == "softmax"
     assert torch.allclose(learned.model.module(x).sum(1), torch.ones(1))
@@ -80,7 +85,8 @@ def test_new_heads_are_drawn_from_the_seed_and_leave_global_draws_alone():
     want = torch.rand(3)
     torch.manual_seed(5)
     kernels = [arrays(bare(with_head(model(sequential()), 3, seed)[0].module).layers[-1])[0] for seed in (1, 1, 2)]
-    assert np.array_equal(kernels[0], kernels[1]) and not np.array_equal(kernels[0], kernels[2])
+    assert np.array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
     assert torch.equal(torch.rand(3), want)
 
 
@@ -107,10 +113,12 @@ def test_every_kind_of_end_gets_a_new_head(kind):
         found, end = with_head(model(HEADS[kind]()), 3, 0)
         x = found.example_input()
         probabilities = found.module(x)
-        assert end.head == "head" and probabilities.shape == (1, 3)
+        assert end.head == "head"
+        assert probabilities.shape == (1, 3)
         assert torch.allclose(probabilities.sum(1), torch.ones(1))
         with logits_only(end.closing), freeze(found, "features") as trunk:
-            assert "conv2" not in trunk.learned and trunk.learned[-1] == "head"
+            assert "conv2" not in trunk.learned
+            assert trunk.learned[-1] == "head"
             assert tail_of(found, trunk) is not None
             logits = found.module(x)
         assert torch.allclose(logits.softmax(1), probabilities, atol=1e-6)
@@ -122,7 +130,8 @@ def test_inputs_of_another_size_are_taken_where_the_layers_can():
     small = model(sequential())
     asked = replace(small, preprocessing=replace(small.preprocessing, resize=(20, 20)), input_size=None)
     found = sized(asked)
-    assert found.input_size == (20, 20) and found.module(found.example_input()).shape == (1, 5)
+    assert found.input_size == (20, 20)
+    assert found.module(found.example_input()).shape == (1, 5)
     flat = [layers.Flatten(), layers.Dense(5)]
     stiff = replace(asked, module=model(functional([*made.body(5)[:5], *flat])).module)
     with pytest.raises(ModelError, match=r"graph|small takes \(12, 12, 3\) alone"):
@@ -148,7 +157,7 @@ def test_so_many_layers_stay(tmp_path):
     before = weights(net)
     learned = fit(job(net, tmp_path, freeze="2"))
     assert moved(before, weights(bare(learned.model.module))) == {"conv2", "fc", "head"}
-    with pytest.raises(ParameterError, match="5 layers with weights"):
+    with pytest.raises(ParameterError, match=r"5 layers with weights"):
         fit(job(sequential(), tmp_path / "b", freeze="5"))
 
 
@@ -169,7 +178,8 @@ def test_a_tail_that_skips_is_no_chain():
     y = layers.Add()([layers.Dense(4, name="fc")(x), x])
     found, _ = with_head(model(keras.Model(given, layers.Dense(5, name="head")(y))), 3, 0)
     with freeze(found, "features") as trunk:
-        assert trunk.learned == ("fc", "head") and tail_of(found, trunk) is None
+        assert trunk.learned == ("fc", "head")
+        assert tail_of(found, trunk) is None
 
 
 # --- by what rule ---------------------------------------------------------------------------------------------
@@ -211,7 +221,10 @@ RULES = {
 
 def torch_twin(twin: Twin, started, asked: Settings) -> Twin:
     groups = [
-        {"params": [p for p in twin.parameters() if (p.ndim > 1) is decays], "weight_decay": asked.weight_decay * decays}
+        {
+            "params": [p for p in twin.parameters() if (p.ndim > 1) is decays],
+            "weight_decay": asked.weight_decay * decays,
+        }
         for decays in (True, False)
     ]
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -238,12 +251,17 @@ def torch_twin(twin: Twin, started, asked: Settings) -> Twin:
 @pytest.mark.parametrize("rule", RULES)
 def test_it_learns_as_torch_would(tmp_path, rule):
     net = plain()
-    started = job(net, tmp_path, on=data(uneven=rule == "weighted"), weights="random", restore_best=False, **RULES[rule])
-    asked = Settings(**{"schedule": "constant"} | vars(started.settings)) if "schedule" in RULES[rule] else started.settings
+    started = job(
+        net, tmp_path, on=data(uneven=rule == "weighted"), weights="random", restore_best=False, **RULES[rule]
+    )
+    asked = (
+        Settings(**{"schedule": "constant"} | vars(started.settings)) if "schedule" in RULES[rule] else started.settings
+    )
     want = torch_twin(Twin(net), started, asked)
     learned = fit(started)
     assert (learned.about["class_weights"] is not None) is (rule == "weighted")
-    assert ("regularisers of their own" in "".join(learned.notes)) and net.layers[-1].kernel.regularizer is not None
+    assert "regularisers of their own" in "".join(learned.notes)
+    assert net.layers[-1].kernel.regularizer is not None
     got = Twin(bare(learned.model.module))
     for name, value in want.named_parameters():
         apart = (got.get_parameter(name) - value).abs().flatten()
@@ -282,8 +300,10 @@ def test_batches_are_the_examples_that_torch_gets():
         x, labels = batches[n]
         for row, key in enumerate(keys[5 * n : 5 * n + 5]):
             want, label = examples[key]
-            assert torch.equal(x[row].movedim(-1, 0), want) and labels[row] == label
-    assert len(batches) == 5 and len(batches[4][1]) == 4
+            assert torch.equal(x[row].movedim(-1, 0), want)
+            assert labels[row] == label
+    assert len(batches) == 5
+    assert len(batches[4][1]) == 4
 
 
 def test_one_example_alone_is_left_out_for_a_batch_norm():
@@ -302,9 +322,10 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         def call(self, x):
             return self.fc(self.pool(self.conv(x)))
 
-    with pytest.raises(ModelError, match="class of its own .* with 5 outputs.* build it with 3"):
+    with pytest.raises(ModelError, match=r"class of its own .* with 5 outputs.* build it with 3"):
         fit(job(Own(5), tmp_path / "a"))
     learned = fit(job(Own(3), tmp_path / "b", epochs=1))
-    assert len(learned.rows) == 1 and learned.about["head"].startswith("dense")
-    with pytest.raises(ModelError, match="last layer is to be replaced, but 'conv2d"):
+    assert len(learned.rows) == 1
+    assert learned.about["head"].startswith("dense")
+    with pytest.raises(ModelError, match=r"last layer is to be replaced, but 'conv2d"):
         fit(job(functional([layers.Conv2D(6, 3), layers.MaxPooling2D(10), layers.Reshape((3, 2))]), tmp_path / "c"))

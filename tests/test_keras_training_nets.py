@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras_jobs as made
 import numpy as np
 import pytest
 import torch
-from keras_jobs import arrays, data, job, keras, layers
 from numpy.testing import assert_array_equal
 
+import keras_jobs as made
 import sightline
+from keras_jobs import arrays, data, job, keras, layers
 from sightline.errors import ModelError
 from sightline.models.adapted import bare
 from sightline.models.keras import quiet
@@ -45,7 +45,8 @@ def described(net) -> list[tuple]:
 def test_the_recorded_nets_are_these(make, file, _):
     with quiet():
         want, net = keras.models.load_model(DATA / file, compile=False), make()
-    assert described(net) == described(want) and net.input_shape == want.input_shape
+    assert described(net) == described(want)
+    assert net.input_shape == want.input_shape
     assert net.count_params() == want.count_params()
 
 
@@ -54,7 +55,8 @@ def test_the_recorded_nets_are_these(make, file, _):
 def test_their_weights_files_fit(name, file, _):
     found, want = sightline.load(f"keras/{name}@{DATA / file}"), sightline.load(DATA / file)
     x = found.example_input()
-    assert torch.equal(found.module(x), want.module(x)) and found.weights == file
+    assert torch.equal(found.module(x), want.module(x))
+    assert found.weights == file
     assert sightline.load(f"{name}").preprocessing == found.preprocessing
 
 
@@ -63,7 +65,8 @@ def test_their_weights_files_fit(name, file, _):
 )
 def test_they_have_as_many_weights_as_recorded(make, count, shape):
     net = make()
-    assert net.count_params() == count and net.input_shape[1:] == shape[1:]
+    assert net.count_params() == count
+    assert net.input_shape[1:] == shape[1:]
     assert all(v.regularizer is None for v in net.weights)
     assert make(3).output_shape == (None, 3)
 
@@ -95,7 +98,8 @@ def test_mnist1d_is_trained_by_its_preset(tmp_path):
     asked = replace(preset("mnist1d"), model="keras/mnist1d-cnn", epochs=2, steps_per_epoch=20)
     found = [train("mnist1d", out=tmp_path / n, settings=asked) for n in "ab"]
     assert found[0].model.weights_hash == found[1].model.weights_hash
-    assert found[0].test_accuracy > 0.13 and found[0].fitted.about["features_cached"] is False
+    assert found[0].test_accuracy > 0.13
+    assert found[0].fitted.about["features_cached"] is False
     assert sightline.load(tmp_path / "a").dims == 1
 
 
@@ -105,8 +109,9 @@ def test_heads_of_applications(name):
     with quiet():
         found, end = with_head(sightline.load(f"keras/{name}", weights=None), 2, 0)
         with logits_only(end.closing), freeze(found, "features") as trunk:
-            assert trunk.layers - trunk.frozen == 1 and tail_of(found, trunk) is not None
-        assert found.module(found.example_input()).sum() == pytest.approx(1)
+            assert trunk.layers - trunk.frozen == 1
+            assert tail_of(found, trunk) is not None
+        assert found.module(found.example_input()).sum().item() == pytest.approx(1)
 
 
 @pytest.mark.slow
@@ -137,11 +142,12 @@ def test_a_bundle_with_a_class_of_ones_own_says_how_to_open_it(tmp_path):
     net = made.functional([layers.Conv2D(4, 3), Doubled(), layers.GlobalAveragePooling2D(), layers.Dense(5)])
     learned = fit(job(net, tmp_path / "run", on=data(), epochs=1))
     write_bundle(learned.model, "file.py:net", tmp_path / "run")
-    with pytest.raises(ModelError, match="needs your own class .*Doubled.*custom_objects"):
+    with pytest.raises(ModelError, match=r"needs your own class .*Doubled.*custom_objects"):
         sightline.load(tmp_path / "run")
     found = sightline.load(tmp_path / "run", custom_objects={"Doubled": Doubled})
     x = found.example_input()
-    assert torch.allclose(found.module(x), learned.model.module(x)) and np.isfinite(arrays(bare(found.module))[0]).all()
+    assert torch.allclose(found.module(x), learned.model.module(x))
+    assert np.isfinite(arrays(bare(found.module))[0]).all()
 
 
 def test_keras_on_another_backend_is_refused(tmp_path):
@@ -153,6 +159,9 @@ def test_keras_on_another_backend_is_refused(tmp_path):
     )
     import os
 
-    env = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parent}"}
+    env = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parent}",
+    }
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path)
     assert "Keras runs on jax here; set KERAS_BACKEND=torch" in done.stdout, done.stderr[-800:]

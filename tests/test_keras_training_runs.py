@@ -11,13 +11,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import keras_jobs as made
 import numpy as np
 import pytest
 import torch
-from keras_jobs import arrays, data, job, sequential
 
+import keras_jobs as made
 import sightline
+from keras_jobs import arrays, data, job, sequential
 from sightline.errors import ModelError
 from sightline.models.adapted import bare
 from sightline.models.keras import quiet
@@ -91,7 +91,9 @@ def test_a_run_that_ended_is_not_gone_on_with(tmp_path):
     want = end_of(fit(job(sequential(), tmp_path, **asked)))
     told: list[int] = []
     again = fit(job(sequential(), tmp_path, resume=True, told=Told(epoch=lambda row: told.append(row.epoch)), **asked))
-    assert end_of(again) == want and want[0] == "stopped early" and not told
+    assert end_of(again) == want
+    assert want[0] == "stopped early"
+    assert not told
 
 
 def test_an_interruption_keeps_the_best(tmp_path):
@@ -117,7 +119,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(tmp_path):
     assert (learned.ended, len(learned.rows)) == ("loss not finite", 2)
     assert learned.why.startswith("the loss became nan in epoch 3, step 1: at a learning rate of 0.05")
     assert all(np.isfinite(w).all() for w in arrays(bare(learned.model.module)))
-    with pytest.raises(ModelError, match="epoch 1, step .* not one epoch had ended"):
+    with pytest.raises(ModelError, match=r"epoch 1, step .* not one epoch had ended"):
         fit(job(sequential(), tmp_path / "b", lr=1e30, freeze="none"))
 
 
@@ -144,12 +146,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_bundle_opens_with_its_classes_and_preprocessing(bundle):
     found = sightline.load(bundle)
-    assert tuple(found.labels) == made.CLASSES and found.name == "run" and found.input_size == (12, 12)
+    assert tuple(found.labels) == made.CLASSES
+    assert found.name == "run"
+    assert found.input_size == (12, 12)
     about = json.loads((bundle / "sightline.json").read_text())
-    assert about["kind"] == "keras" and about["head"] == "head"
+    assert about["kind"] == "keras"
+    assert about["head"] == "head"
     picture = data().val.images[0]
     explanation = sightline.explain(found, picture, method="grad_cam")
-    assert explanation.predictions[0].name in made.CLASSES
+    assert explanation.predictions[0]["label"] in made.CLASSES
     examples = np.concatenate([v.ravel() for v in arrays(bare(found.module))])
     assert np.isfinite(examples).all()
 
@@ -162,7 +167,8 @@ def test_the_command_line_explains_it(bundle, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "from sightline.cli.main import main; main()", *command], capture_output=True, text=True
     )
-    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     assert list((tmp_path / "maps").glob("*.png"))
 
 
@@ -203,6 +209,8 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path):
     assert [replace(r, seconds=0.0) for r in whole] == [replace(r, seconds=0.0) for r in killed]
     lasts = [np.load(tmp_path / n / "checkpoints" / "last.npz") for n in ("whole", "killed")]
     names = [n for n in lasts[0].files if n != "about"]
-    assert len(names) > 20 and all(np.array_equal(lasts[0][n], lasts[1][n]) for n in names)
+    assert len(names) > 20
+    assert all(np.array_equal(lasts[0][n], lasts[1][n]) for n in names)
     bests = [sorted(f.name for f in (tmp_path / n / "checkpoints").glob("best*")) for n in ("whole", "killed")]
-    assert bests[0] == bests[1] and len(bests[0]) == 1
+    assert bests[0] == bests[1]
+    assert len(bests[0]) == 1

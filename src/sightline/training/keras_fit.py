@@ -22,7 +22,7 @@ from sightline.training.job import Ended, Fitted, Job, NotFiniteError
 from sightline.training.keras_batches import Batches, layout_of
 from sightline.training.keras_heads import Trunk, freeze, logits_only, sized, stilled, tail_of, with_head
 from sightline.training.keras_lesson import compiled, decayed
-from sightline.training.keras_state import LAST, Keeper, Kept, Progress, best_file, read_last
+from sightline.training.keras_state import LAST, Keeper, Progress, best_file, read_last
 from sightline.training.settings import Settings
 
 __all__ = ["fit"]
@@ -67,8 +67,8 @@ def _notes(untrained: bool, trunk: Trunk, lesson: _Lesson) -> Iterator[str]:
         yield f"{trunk.frozen} layers are frozen with random weights; --freeze none would let them learn."
     if lesson.baked:
         yield (
-            f"{lesson.baked} layers' weights came with regularisers of their own, which were left out: the weight decay "
-            "of the settings took their place."
+            f"{lesson.baked} weights came with regularisers of their own, which were left out: the weight decay of the "
+            "settings took their place."
         )
 
 
@@ -100,7 +100,9 @@ def _lesson(job: Job, trunk: Trunk, lr: float) -> _Lesson:
     baked = len({v.path for v in net.trainable_variables if v.regularizer is not None})
     learner = compiled(net, asked, lr, len(job.data.classes), len(given), model.device)
     with torch.no_grad():
-        learner(held[0][0], training=False)  # which builds it: weights are loaded into it even where nothing is left to do
+        learner(
+            held[0][0], training=False
+        )  # which builds it: weights are loaded into it even where nothing is left to do
     return _Lesson(net, trunk, given, held, learner, cached, weights, baked)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -52,7 +53,7 @@ def _inside(layer: Any) -> list[Any]:
 
 
 def calls_of(model: Model, x: Tensor) -> tuple[list[Call], Tensor]:
-    """Return the calls of a model's layers on ``x`` (N, C, *S) in the order in which they end, and its scores (N, K)."""
+    """Return the calls of a model's layers on ``x`` (N, C, *S), in the order in which they end, and its scores."""
     found: list[Call] = []
     with ExitStack() as stack, undisturbed(model.module), torch.no_grad():
         for name, layer in keras_layers(bare(model.module)).items():
@@ -96,7 +97,8 @@ def sized(model: Model) -> Model:
 
     Raises ModelError where its layers do not allow that.
     """
-    net, spatial = bare(model.module), tuple(model.example_input().shape[2:])
+    net: Any = bare(model.module)
+    spatial = tuple(model.example_input().shape[2:])
     given = net.inputs[0] if is_graph(net) and net.inputs else None
     if given is None or model.input_size is not None:
         return model
@@ -134,8 +136,8 @@ def with_head(model: Model, classes: int, seed: int) -> tuple[Model, End]:
         return model, End(head.name, None if closing is None else closing.layer)
     if not graph:
         raise ModelError(
-            f"{model.name} is a class of its own ({type(bare(model.module)).__name__}) with {outputs} outputs, in which "
-            f"no layer can be replaced; build it with {classes}, or as a Sequential or functional model."
+            f"{model.name} is a class of its own ({type(bare(model.module)).__name__}) with {outputs} outputs, and no "
+            f"layer in it can be replaced; build it with {classes}, or as a Sequential or functional model."
         )
     with keras.device(model.device.type):
         made = seeded(seed, lambda: {id(c.layer): _made(c, outputs, classes, closing or head) for c in [head, *after]})
@@ -308,5 +310,5 @@ def tail_of(model: Model, trunk: Trunk) -> Any:
 
 def _is_chain(calls: Sequence[Call]) -> bool:
     distinct = len({id(c.layer) for c in calls}) == len(calls)
-    fits = (torch.equal(a.output, b.given[0]) for a, b in zip(calls[:-1], calls[1:], strict=True))
+    fits = (torch.equal(a.output, b.given[0]) for a, b in itertools.pairwise(calls))
     return distinct and all(c.is_single for c in calls) and all(fits)

@@ -16,7 +16,7 @@ __all__ = ["Learner", "OneCycle", "compiled", "decayed"]
 
 
 class Learner(keras.Model):
-    """A net of logits as `fit` runs it, in mixed precision on a GPU; the net itself is not compiled, and saves small."""
+    """A net of logits as `fit` runs it, in mixed precision on a GPU; the net itself is not compiled."""
 
     def __init__(self, net: Any, device: torch.device) -> None:
         super().__init__(name="learner")
@@ -115,7 +115,9 @@ def decayed(net: Any, asked: Settings) -> Iterator[None]:
     The gradient of Keras' L2(weight_decay / 2) is weight_decay w; AdamW decays by itself.
     """
     own = [(v, v.regularizer) for v in net.trainable_variables]
-    wanted = None if asked.optimizer == "adamw" or not asked.weight_decay else keras.regularizers.L2(asked.weight_decay / 2)
+    wanted = (
+        None if asked.optimizer == "adamw" or not asked.weight_decay else keras.regularizers.L2(asked.weight_decay / 2)
+    )
     for variable, _ in own:
         variable.regularizer = wanted if _is_kernel(variable) else None
     try:

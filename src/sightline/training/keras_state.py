@@ -69,7 +69,7 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self.job, self.train, self.epoch = job, train, 0
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, *_: Any) -> None:
         """Seed what the epoch draws, such as dropout, so that a broken epoch is repeated as it was."""
         self.epoch, seed = epoch, self.job.settings.seed
         self.train.begin(epoch)
@@ -104,7 +104,7 @@ class Keeper(keras.callbacks.Callback):
         self.rows: list[Row] = [] if kept is None else list(kept.rows)
         self.began = time.perf_counter()
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, *_: Any) -> None:
         """Put everything back to where it was; the other callbacks have begun already."""
         if self.kept is None:
             return
@@ -115,7 +115,7 @@ class Keeper(keras.callbacks.Callback):
             for key, value in values.items():
                 setattr(self.others[name], key, value)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, *_: Any) -> None:
         """Look at the clock."""
         self.began = time.perf_counter()
 
