@@ -108,7 +108,7 @@ def main() -> None:
 
 def _fail(message: str, code: int = 2) -> int:
     if "--json" in sys.argv:
-        usual = {"predictions": {}, "explanations": []} if sys.argv[1] == "explain" else {}
+        usual: dict[str, Any] = {"predictions": {}, "explanations": []} if sys.argv[1] == "explain" else {}
         typer.echo(json.dumps(usual | {"errors": [{"image": None, "message": message}]}))
     typer.echo(f"error: {message}", err=True)
     return code

@@ -71,7 +71,8 @@ def write_bundle(model: Model, architecture: str, folder: Path, *, heads: Sequen
 
 def _save(own: Any, kind: str, file: Path) -> None:
     if kind == "keras":
-        own.save(file)
+        with keras.quiet():
+            own.save(file)
         return
     state = {k: v.detach().cpu().contiguous().clone() for k, v in own.state_dict().items() if isinstance(v, Tensor)}
     file.write_bytes(save(state))

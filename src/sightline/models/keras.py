@@ -26,7 +26,7 @@ from sightline.models.adapted import Adapted
 from sightline.models.function import check_names, for_batch
 from sightline.models.model import Model
 
-__all__ = ["SUFFIXES", "from_keras", "import_keras", "is_keras", "keras_layers", "load_weights", "read_keras"]
+__all__ = ["SUFFIXES", "from_keras", "import_keras", "is_keras", "keras_layers", "load_weights", "quiet", "read_keras"]
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _LOG = logging.getLogger("sightline")
@@ -297,6 +297,14 @@ def _classes(config: Any) -> Iterator[tuple[str, str, str | None]]:
     elif isinstance(config, list):
         for value in config:
             yield from _classes(value)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Keras' own warnings, of NumPy's and its own older ways, to itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"keras\..*")
+        yield
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""`keras.applications` by name (``keras/VGG16``), each with its own preprocessing, which is read off by probing it."""
+"""`keras.applications` by name (``keras/VGG16``), each with its own preprocessing, which is read off by probing it.
+
+The recorded nets of `sightline.models.keras_architectures` are found beside them (``keras/vgg7``).
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,19 @@ from sightline.errors import ModelError, suggest
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 from sightline.models import keras, zoo
+from sightline.models.architectures import ARCHITECTURES
+from sightline.models.keras_architectures import KERAS_ARCHITECTURES, classes_in
 from sightline.models.model import Model
 
-__all__ = ["PREFIX", "keras_application", "names"]
+__all__ = ["PREFIX", "keras_application", "names", "seeded"]
 
 PREFIX = "keras/"
 
 
 def names() -> list[str]:
-    """List the architectures of `keras.applications`."""
-    return sorted(n for n, made in vars(keras.import_keras().applications).items() if callable(made) and n[0].isupper())
+    """List the architectures of `keras.applications` and the recorded ones."""
+    found = (n for n, made in vars(keras.import_keras().applications).items() if callable(made) and n[0].isupper())
+    return sorted([*found, *KERAS_ARCHITECTURES])
 
 
 def keras_application(name: str, weights: str | os.PathLike[str] | None, seed: int = 0) -> Model:
@@ -39,9 +45,11 @@ def keras_application(name: str, weights: str | os.PathLike[str] | None, seed: i
     if name.casefold() not in known:
         raise ModelError(f"Keras has no application '{name}'.{suggest(name, known.values())} See: sightline models.")
     architecture = known[name.casefold()]
+    if architecture in KERAS_ARCHITECTURES:
+        return _recorded(architecture, weights, seed)
     make = getattr(keras.import_keras().applications, architecture)
     untrained = zoo.wants_random(weights)
-    net = _downloaded(make, architecture) if weights == "default" else _built(make, seed)
+    net = _downloaded(make, architecture) if weights == "default" else seeded(seed, lambda: make(weights=None))
     said = "imagenet" if weights == "default" else "random" if untrained else Path(weights or "").name
     if said not in ("imagenet", "random"):
         keras.load_weights(net, Path(weights or ""), architecture)
@@ -50,12 +58,27 @@ def keras_application(name: str, weights: str | os.PathLike[str] | None, seed: i
     return replace(model, preprocessing=how, labels=_labels(), assumed=False, notes=(zoo.RANDOM,) if untrained else ())
 
 
-def _built(make: Callable[..., Any], seed: int) -> Any:
+def _recorded(name: str, weights: str | os.PathLike[str] | None, seed: int) -> Model:
+    """Build a recorded net, with as many classes as its weights have; none are published."""
+    random_ones = zoo.wants_random(weights) or weights == "default"
+    file = None if random_ones else Path(weights or "")
+    classes = None if file is None else classes_in(file)
+    make = KERAS_ARCHITECTURES[name]
+    net = seeded(seed, make if classes is None else lambda: make(classes))
+    if file is not None:
+        keras.load_weights(net, file, PREFIX + name)
+    model = keras.from_keras(net, PREFIX + name, weights="random" if file is None else file.name)
+    how, notes = ARCHITECTURES[name].preprocessing, (zoo.RANDOM,) if file is None else ()
+    return replace(model, preprocessing=how, assumed=False, notes=notes)
+
+
+def seeded(seed: int, make: Callable[[], Any]) -> Any:
+    """Return what is made, its weights drawn from a seed; the global random states are left alone."""
     before = random.getstate()  # from which Keras draws the seeds of its initialisers
     random.seed(seed)
     try:
         with torch.random.fork_rng(devices=[]):
-            return make(weights=None)
+            return make()
     finally:
         random.setstate(before)
 

@@ -18,7 +18,7 @@ from sightline.signals import read_signal, standardised
 from sightline.training.augment import Augmentation
 from sightline.training.data import Part
 
-__all__ = ["Examples", "order", "step_seed", "weights_of_classes"]
+__all__ = ["Examples", "epoch_seed", "order", "step_seed", "weights_of_classes"]
 
 Key = tuple[int, int]
 _AUGMENT = 2  # apart from the draws of `order` and `epoch_seed`
@@ -76,6 +76,11 @@ def order(count: int, epoch: int, seed: int, most: int | None = None) -> list[Ke
     wanted = count if most is None else most
     drawn = np.concatenate([rng.permutation(count) for _ in range(-(-wanted // count))])[:wanted]
     return [(epoch, int(number)) for number in drawn]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return the seed of what an epoch draws besides its order."""
+    return int(np.random.SeedSequence((seed, epoch, 1)).generate_state(1)[0])
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.forward import find_logits
+from sightline.forward import find_logits, layer_of
 from sightline.models.model import Model
 from sightline.models.session import called, undisturbed
 from sightline.output import written
@@ -132,7 +132,7 @@ def features_of(
 
     Raises InputError where there is no space for it; nothing half-written is left.
     """
-    part, shape = model.module.get_submodule(learned), (0,)
+    part, shape = layer_of(model.module, learned), (0,)
     with undisturbed(model.module), torch.no_grad(), written(file) as aside, aside.open("wb") as stream:
         for start in range(0, len(examples), batch_size):
             rows = range(start, min(start + batch_size, len(examples)))

@@ -8,7 +8,7 @@ from types import ModuleType
 from sightline.errors import ModelError
 from sightline.models.zoo import import_torchvision
 
-__all__ = ["import_lightning"]
+__all__ = ["import_lightning", "import_tensorboard"]
 
 
 def import_lightning() -> ModuleType:
@@ -22,3 +22,14 @@ def import_lightning() -> ModuleType:
             f"training needs {error.name}, which is not installed: pip install 'sightline[train]'."
         ) from None
     return lightning  # type: ignore[no-any-return]
+
+
+def import_tensorboard() -> ModuleType:
+    """Import the writer of TensorBoard's events; raise ModelError where it is not installed."""
+    try:
+        from torch.utils import tensorboard
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"training needs {error.name}, which is not installed: pip install 'sightline[train]'."
+        ) from None
+    return tensorboard

@@ -29,7 +29,7 @@ from sightline.training.folders import read_folder
 from sightline.training.heads import trainable
 from sightline.training.history import Row, best_row
 from sightline.training.job import Fitted, Job, Told
-from sightline.training.libraries import import_lightning
+from sightline.training.libraries import import_lightning, import_tensorboard
 from sightline.training.presets import GENERATED, PRESETS
 from sightline.training.series import read_series
 from sightline.training.settings import Settings
@@ -172,7 +172,10 @@ def _fit(job: Job) -> Fitted:
     if keras.is_keras(bare(job.model.module)):
         if job.data.train.shares is not None or job.data.train.price is not None:
             raise ModelError(f"{job.data.name} asks for shares or prices activity, which Keras' fit does not learn.")
-        raise ModelError("Keras models are trained by Keras.")
+        import_tensorboard()
+        from sightline.training import keras_fit
+
+        return keras_fit.fit(job)
     import_lightning()
     from sightline.training.torch_fit import fit
 

@@ -12,7 +12,7 @@ from sightline.training.callbacks.watching import Watch
 __all__ = ["KerasWatch"]
 
 
-class KerasWatch(keras.callbacks.Callback):  # type: ignore[misc]
+class KerasWatch(keras.callbacks.Callback):
     """Calls a watch at Keras' epochs."""
 
     def __init__(self, watch: Watch, model: Any) -> None:
