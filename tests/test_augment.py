@@ -112,7 +112,9 @@ def test_a_map_is_torchvisions_affine_of_the_same_angles(size: tuple[int, int]) 
 
     x = torch.rand((3, *size), generator=torch.Generator().manual_seed(0))
     ours = _resampled(x, drawn(Augmentation(rotate=60.0), size, 1, 1, 0.75, *MIDDLE[3:]))
-    theirs = affine(x, angle=-30.0, translate=[0, 0], scale=1.0, shear=[0.0, 0.0], interpolation=InterpolationMode.BILINEAR)
+    theirs = affine(
+        x, angle=-30.0, translate=[0, 0], scale=1.0, shear=[0.0, 0.0], interpolation=InterpolationMode.BILINEAR
+    )
     inside = affine(torch.ones(1, *size), angle=-30.0, translate=[0, 0], scale=1.0, shear=[0.0, 0.0]) > 0
     inner = -torch.nn.functional.max_pool2d(-inside.float()[None], 5, 1, 2)[0] > 0  # their edges are black, ours not
     assert inner.float().mean() > 0.3

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import BinaryNet, ChannelsLastNet, ConvNet, DenseNet, SignalNet, SoftmaxNet, TokenNet
 from torch import Tensor, nn
 
+from nets import BinaryNet, ChannelsLastNet, ConvNet, DenseNet, SignalNet, SoftmaxNet, TokenNet
 from sightline.errors import ModelError
 from sightline.forward import find_logits
 from sightline.geometry import Preprocessing

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import ChannelsLastNet, ConvNet, SignalNet, TokenNet
 from torch import Tensor, nn
 
+from nets import ChannelsLastNet, ConvNet, SignalNet, TokenNet
 from sightline.errors import InputError
 from sightline.geometry import Preprocessing
 from sightline.models.load import load
@@ -93,7 +93,8 @@ def test_a_tail_that_gives_the_logits_is_taken(way: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "way", ["scaled", "clamped", "clamped_in_place", "twice", "gated", "random", "batched", "by_hand", "folded", "named"]
+    "way",
+    ["scaled", "clamped", "clamped_in_place", "twice", "gated", "random", "batched", "by_hand", "folded", "named"],
 )
 def test_a_tail_that_is_not_all_there_is_to_the_logits_is_not(way: str) -> None:
     assert tail_of(model_of(Head(way)), "head") is None
