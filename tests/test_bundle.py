@@ -188,7 +188,7 @@ def test_bundles_and_folders_of_hugging_face_are_not_confused(folder: Path, tmp_
     (folder / "config.json").write_text("{}")
     assert load(folder, device="cpu").name == "run"
     assert not is_bundle(tmp_path)
-    with pytest.raises(ModelError, match="a folder without a config.json"):
+    with pytest.raises(ModelError, match=r"a folder without a config\.json"):
         load(tmp_path)
 
 
