@@ -242,7 +242,7 @@ def test_what_cannot_be_trained_is_said() -> None:
     scripted = torch.jit.trace(ConvNet().eval(), X)
     with pytest.raises(ModelError, match="TorchScript cannot be changed: give the module"):
         trainable(load(scripted, preprocessing=SMALL))
-    with pytest.raises(ModelError, match="a function.*has no weights to learn"):
+    with pytest.raises(ModelError, match=r"a function.*has no weights to learn"):
         trainable(load(lambda x: x.mean((2, 3)), preprocessing=SMALL))
     with pytest.raises(ModelError, match="output= or fixed="):
         trainable(load(DenseNet(), preprocessing=SMALL, output="out"))

@@ -78,5 +78,5 @@ def test_what_does_not_fit_is_said(name: str, value: Any, said: str) -> None:
 
 
 def test_a_name_that_is_none_is_said_with_a_close_one() -> None:
-    with pytest.raises(ParameterError, match="'epoch' is unknown.*Did you mean epochs"):
+    with pytest.raises(ParameterError, match=r"'epoch' is unknown.*Did you mean epochs"):
         Settings.from_dict({"epoch": 3})
