@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import sightline
 from sightline.demo.scenes import CLASSES, scenes
 from sightline.errors import InputError, ParameterError
+from sightline.training import run
 from sightline.training.data import DataSet, Part
 from sightline.training.history import read_history
 from sightline.training.presets import PRESETS
-from sightline.training.run import train
 from sightline.training.series import mnist1d_data
 from sightline.training.settings import Settings
 
+train = partial(run.train, report=False)
 QUICK = Settings(model="small-cnn", epochs=3, batch_size=16, lr=4e-3, patience=0)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,16 @@ import torch
 from safetensors.torch import load_file
 
 from sightline.errors import InputError, ModelError
+from sightline.training import run
 from sightline.training.data import DataSet, Part
 from sightline.training.history import Row
 from sightline.training.job import Told
 from sightline.training.presets import PRESETS
-from sightline.training.run import Training, train
+from sightline.training.run import Training
 from sightline.training.series import mnist1d_data
 from sightline.training.settings import Settings
 
+train = partial(run.train, report=False)
 # A schedule that remembers, an optimizer that remembers, and patience: all that a checkpoint has to hold.
 ASKED = replace(PRESETS["mnist1d"], epochs=5, patience=3, optimizer="adamw", lr=3e-3, schedule="plateau")
 
@@ -151,8 +154,8 @@ _ASKED = ["--epochs", "6", "--optimizer", "adamw", "--lr", "0.003", "--schedule"
 
 
 def started(out: Path, *more: str, limit: str = "") -> subprocess.Popen[str]:
-    run = [sys.executable, "-c", limit + _COMMAND, "train", "mnist1d", *_ASKED, "--out", str(out), *more]
-    return subprocess.Popen(run, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", limit + _COMMAND, "train", "mnist1d", *_ASKED, "--no-report", "--out", str(out)]
+    return subprocess.Popen([*command, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def stopped_after(out: Path, epoch: int, how: signal.Signals) -> tuple[int, str, str]:

@@ -47,7 +47,7 @@ class Augmentation:
         linear = rotation @ np.array([[1.0, math.tan(shear)], [0.0, 1.0]]) @ np.diag(mirrored) * side
         pixels = np.diag([size[1] / 2, size[0] / 2])  # what 1 is on either axis
         shift = (1 - side) * (2 * rng.random(2) - 1)
-        if rng.random() < self.quarter:
+        if self.quarter and rng.random() < self.quarter:
             linear = np.array([[0.0, -1.0], [1.0, 0.0]]) @ linear
         return np.concatenate([np.linalg.inv(pixels) @ linear @ pixels, shift[:, None]], 1)
 

@@ -65,9 +65,9 @@ class _Heard:
     odd: bool = False
 
     def before(self, _: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        if named or len(given) != 1 or not isinstance(given[0], Tensor) or not given[0].is_floating_point():
-            self.odd = True
-        else:  # a copy, for the part itself may write into what it is given
+        usable = bool(given) and isinstance(given[0], Tensor) and given[0].is_floating_point()
+        self.odd = self.odd or not usable or bool(named) or len(given) > 1
+        if usable:  # a copy, for the part itself may write into what it is given
             self.given.append(given[0].clone(memory_format=torch.contiguous_format))
 
     def after(self, _: nn.Module, __: Any, gave: Any) -> None:
