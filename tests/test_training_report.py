@@ -39,7 +39,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def texts(out: Path) -> dict[str, str]:
     kinds = (".html", ".md", ".json")
-    return {str(f.relative_to(out)): f.read_text() for f in out.rglob("*") if f.suffix in kinds and f.name != "run.json"}
+    return {
+        str(f.relative_to(out)): f.read_text() for f in out.rglob("*") if f.suffix in kinds and f.name != "run.json"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,9 @@ def test_no_file_holds_a_path_of_the_machine(shades: Path) -> None:
 
 def test_the_card_says_what_is_known(shades: Path) -> None:
     card, said = json.loads((shades / "model-card.json").read_text()), (shades / "model-card.md").read_text()
-    again = training(shades.parent / "again", pictures(LEVELS, LABELS), pictures([0, 5, 100, 130, 255, 130], [0, 0, 1, 1, 2, 2]))
+    again = training(
+        shades.parent / "again", pictures(LEVELS, LABELS), pictures([0, 5, 100, 130, 255, 130], [0, 0, 1, 1, 2, 2])
+    )
     assert card["data"]["hash"] == again.data.hash
     assert f"`{again.data.hash}`" in said
     assert card["model"]["weights_hash"] == again.model.weights_hash
@@ -102,7 +106,7 @@ def test_the_card_says_what_is_known(shades: Path) -> None:
     assert "2 images are in both parts." in said
     assert any("best of 4 epochs by validation accuracy" in t for t in card["limits"])
     assert any("The validation part has 9 images: one of them is 11.1 points" in t for t in card["limits"])
-    assert any("1 image was skipped" in t for t in card["limits"])
+    assert any("in the training: 1 file" in t for t in card["limits"])
     assert "sightline explain IMAGE --model 'greys run'" in said
 
 

@@ -97,7 +97,8 @@ def _matrix(found: ModelErrors) -> dict[str, Any] | None:
         counts = np.column_stack([counts[:, :size], counts[:, size:].sum(1)])
         heads = [*heads[:size], "another class"]
     rows = [
-        _matrix_row(found.labels[c], n, row, heads, found.noun) for n, (c, row) in enumerate(zip(found.rows, counts, strict=True))
+        _matrix_row(found.labels[c], n, row, heads, found.noun)
+        for n, (c, row) in enumerate(zip(found.rows, counts, strict=True))
     ]
     return {"heads": heads, "rows": rows, "size": "many tiny" if len(heads) > 24 else "many" if len(heads) > 14 else ""}
 
