@@ -29,7 +29,7 @@ def test_lines_run_from_the_first_epoch_to_the_last_and_the_best_lies_on_its_lin
             assert (places[0][0], places[-1][0]) == (0, 1)
             assert all(0 <= y <= 1 for _, y in places)
         assert chart.best in dict(chart.lines)["validation"]
-        assert chart.changes == [pytest.approx(4.5 / 9)]
+        assert chart.changes == [pytest.approx(5 / 9)]
     assert accuracy.best is not None
     assert accuracy.best[0] == pytest.approx(6 / 9)
     assert dict(loss.lines)["training"][0][1] > dict(loss.lines)["training"][-1][1]

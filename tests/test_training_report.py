@@ -106,7 +106,7 @@ def test_the_card_says_what_is_known(shades: Path) -> None:
     assert "2 images are in both parts." in said
     assert any("best of 4 epochs by validation accuracy" in t for t in card["limits"])
     assert any("The validation part has 9 images: one of them is 11.1 points" in t for t in card["limits"])
-    assert any("1 image was skipped" in t for t in card["limits"])
+    assert any("in the training: 1 file" in t for t in card["limits"])
     assert "sightline explain IMAGE --model 'greys run'" in said
 
 

@@ -138,7 +138,7 @@ def limits(run: Training, found: Mapping[str, ModelErrors]) -> Iterator[str]:
     yield f"It knows {len(run.data.classes)} classes and says one of them of everything, also of what is none of them."
     if run.data.skipped:
         count = len(run.data.skipped)
-        yield f"{count} image{' was' if count == 1 else 's were'} skipped and played no part; they are listed under Data."
+        yield f"Skipped, without a part in the training: {count} file{'' if count == 1 else 's'}, listed under Data."
 
 
 def _of_the_choice(run: Training) -> Iterator[str]:
@@ -159,8 +159,8 @@ def _of_size(name: str, found: ModelErrors) -> Iterator[str]:
     total, accuracy = found.accuracy.total, found.accuracy
     if total < _FEW:
         yield (
-            f"{_called(name)} has {total} {found.noun}: one of them is {100 / total:.1f} points of accuracy, and the 95 % "
-            f"interval reaches from {100 * accuracy.low:.0f} to {100 * accuracy.high:.0f} %."
+            f"{_called(name)} has {total} {found.noun}: one of them is {100 / total:.1f} points of accuracy, and the "
+            f"95 % interval reaches from {100 * accuracy.low:.0f} to {100 * accuracy.high:.0f} %."
         )
     least = min(found.classes, key=lambda c: c.support)
     if least.support < _FEW_OF_CLASS:

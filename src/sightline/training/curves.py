@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ _STEPS_MARKED = 8
 
 def rate_changes(rows: Sequence[Row]) -> list[Row]:
     """Return the epochs that ended with another learning rate than the one before."""
-    return [b for a, b in zip(rows, rows[1:], strict=False) if not math.isclose(a.lr, b.lr, rel_tol=1e-6)]
+    return [b for a, b in itertools.pairwise(rows) if not math.isclose(a.lr, b.lr, rel_tol=1e-6)]
 
 
 # --- pictures -----------------------------------------------------------------------------------------------
@@ -48,7 +49,7 @@ def draw_curves(rows: Sequence[Row], best: Row, file: Path, title: str) -> Path:
     for ax in axes:
         ax.axvline(best.epoch, color=_MARK, lw=1.4, zorder=1)
         for row in changes if len(changes) <= _STEPS_MARKED else ():
-            ax.axvline(row.epoch - 0.5, color=_INK, lw=1.2, ls=":", zorder=1)
+            ax.axvline(row.epoch, color=_INK, lw=1.2, ls=":", zorder=1)
     if changes:
         _draw_rate(axes[2], rows)
     _number_epochs(axes[-1], rows)
@@ -59,9 +60,10 @@ def draw_curves(rows: Sequence[Row], best: Row, file: Path, title: str) -> Path:
 
 def _sheet(title: str, size: tuple[float, float]) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    drawn = Figure(figsize=size, dpi=120, facecolor="#fcfcfa", layout="constrained")
-    drawn.get_layout_engine().set(w_pad=0.14, h_pad=0.14)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.14)
+    drawn = Figure(figsize=size, dpi=120, facecolor="#fcfcfa", layout=layout)
     drawn.suptitle(title.replace("$", r"\$"), x=0.012, ha="left", fontsize=19, color=_MARK)
     return drawn
 
@@ -90,7 +92,7 @@ def _name_best(ax: Axes, best: Row, rows: Sequence[Row]) -> None:
 
 
 def _draw_rate(ax: Axes, rows: Sequence[Row]) -> None:
-    ax.step([r.epoch for r in rows], [r.lr for r in rows], where="mid", color=_INK, lw=2.2)
+    ax.step([r.epoch for r in rows], [r.lr for r in rows], where="post", color=_INK, lw=2.2)
     ax.set_yscale("log")
     _plain(ax, "learning rate")
 
@@ -184,7 +186,7 @@ def _chart(name: str, train: str, val: str, rows: Sequence[Row], best: Row) -> C
         [(said, _places(rows, key, scale)) for said, key in (("training", train), ("validation", val))],
         _epochs(rows),
         (_across(best.epoch, rows), scale.at(kept)) if math.isfinite(kept) else None,
-        [_across(r.epoch - 0.5, rows) for r in changes] if len(changes) <= _STEPS_MARKED else [],
+        [_across(r.epoch, rows) for r in changes] if len(changes) <= _STEPS_MARKED else [],
         f"{name}: from {getattr(first, val):.3f} to {getattr(last, val):.3f} in validation, "
         f"{kept:.3f} at the epoch that was kept",
     )

@@ -43,11 +43,7 @@ class Ranked:
         if self.found is None:
             return []
         said = headline(verdicts(self.found))
-        return [f"Which explanations can be believed, by {self.measured} of the validation part: {_lowered(said)}"]
-
-
-def _lowered(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+        return [f"Which explanations can be believed, measured on {self.measured} of the validation part? {said}"]
 
 
 def write_training_page(
@@ -128,10 +124,8 @@ def _settings(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def _right(found: ModelErrors, part: str) -> str:
     a = found.accuracy
-    return (
-        f"Right on {a.right} of {a.total} {part} {found.noun} ({100 * a.share:.1f} %; 95 % interval {100 * a.low:.0f} to "
-        f"{100 * a.high:.0f} %)"
-    )
+    interval = f"95 % interval {100 * a.low:.0f} to {100 * a.high:.0f} %"
+    return f"Right on {a.right} of {a.total} {part} {found.noun} ({100 * a.share:.1f} %; {interval})"
 
 
 def _findings(run: Training, found: Mapping[str, ModelErrors], ranked: Ranked) -> Iterator[str]:
@@ -140,8 +134,12 @@ def _findings(run: Training, found: Mapping[str, ModelErrors], ranked: Ranked) -
         by = ", by which the weights were chosen" if chosen else ""
         yield f"These played no part in the training. {_right(found['validation'], 'validation')}{by}."
     else:
-        by = "The weights were chosen by these, so on new ones expect a little less; there" if chosen else "There"
-        yield f"{by} is no test part that played no part in the training."
+        yield (
+            "The weights were chosen by these, so on new ones expect a little less; there is no test part that could "
+            "say how much less."
+            if chosen
+            else "There is no test part: nothing here was measured on what played no part in the training."
+        )
     yield from found["test" if "test" in found else "validation"].findings[1:]
     yield _ended(run)
     yield from ranked.findings
@@ -177,5 +175,5 @@ def _marked(run: Training) -> str:
         return f"{kept} The learning rate was {rows[0].lr:.2g} throughout."
     if len(changes) > 3:
         return f"{kept} The learning rate went from {rows[0].lr:.2g} to {rows[-1].lr:.2g}."
-    steps = ", ".join(f"{r.lr:.2g} from epoch {r.epoch}" for r in changes)
+    steps = ", ".join(f"{r.lr:.2g} after epoch {r.epoch}" for r in changes)
     return f"{kept} Dotted: another learning rate ({rows[0].lr:.2g} at first, {steps})."

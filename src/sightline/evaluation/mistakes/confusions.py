@@ -223,7 +223,7 @@ class _Run:
             self.tell(failure)
 
 
-def _example(answer: Answer, image: int, maps: Mapping[tuple[int, int], Explanation]) -> Example:
+def _example(answer: Answer, image: int, maps: Mapping[tuple[int, int | None], Explanation]) -> Example:
     return Example(answer, maps.get((image, answer.predicted)), maps.get((image, answer.true)))
 
 

@@ -37,8 +37,8 @@ class Labelled:
 
     def only(self, numbers: Sequence[int]) -> Labelled:
         """Return some of the images."""
-        given, files, truths = (tuple(all_[i] for i in numbers) for all_ in (self.given, self.files, self.truths))
-        return replace(self, given=given, files=files, truths=truths)
+        files, truths = tuple(self.files[i] for i in numbers), tuple(self.truths[i] for i in numbers)
+        return replace(self, given=tuple(self.given[i] for i in numbers), files=files, truths=truths)
 
     def check_classes(self, count: int) -> None:
         """Raise TargetError unless a model with ``count`` classes has those of the images."""
