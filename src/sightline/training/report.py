@@ -112,6 +112,7 @@ def _ranked(run: Training, told: Told) -> Ranked:
             limit=count,
             seed=run.settings.seed,
             budget=_BUDGET,
+            batch_size=2,  # so that little is begun that the budget would not have
             cards=0,
             parameters=_SET,
             on_failure=lambda failure: told.note(f"methods: {failure.error}"),
