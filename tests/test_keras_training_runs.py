@@ -18,7 +18,7 @@ import torch
 import keras_jobs as made
 import sightline
 from keras_jobs import arrays, data, job, sequential
-from sightline.errors import ModelError
+from sightline.errors import InputError, ModelError
 from sightline.models.adapted import bare
 from sightline.models.keras import quiet
 from sightline.training.history import read_history
@@ -121,6 +121,24 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(tmp_path):
     assert all(np.isfinite(w).all() for w in arrays(bare(learned.model.module)))
     with pytest.raises(ModelError, match=r"epoch 1, step .* not one epoch had ended"):
         fit(job(sequential(), tmp_path / "b", lr=1e30, freeze="none"))
+
+
+def test_a_full_disk_is_a_sentence_and_costs_no_epoch(tmp_path, monkeypatch):
+    save, saved = made.keras.Sequential.save_weights, []
+
+    def full(self, file, **options) -> None:
+        if saved:
+            raise OSError(28, "No space left on device")
+        saved.append(file)
+        save(self, file, **options)
+
+    asked = {"epochs": 15, "freeze": "none", "optimizer": "adam", "lr": 0.03}
+    monkeypatch.setattr(made.keras.Sequential, "save_weights", full)
+    with pytest.raises(InputError, match=r"best-.* cannot be written \(No space left on device\); make room"):
+        fit(job(sequential(rate=0.0), tmp_path / "a", **asked))
+    monkeypatch.undo()
+    want = end_of(fit(job(sequential(rate=0.0), tmp_path / "b", **asked)))
+    assert end_of(fit(job(sequential(rate=0.0), tmp_path / "a", resume=True, **asked))) == want
 
 
 def test_its_events_are_read_back(tmp_path):

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import torch
 from torch import Tensor
 
 from sightline.models.adapted import bare
+from sightline.models.keras import import_keras
 from sightline.models.model import Model
 from sightline.training.batches import order
 from sightline.training.settings import Settings
 
 __all__ = ["Batches", "layout_of"]
+
+keras: Any = import_keras()
 
 
 def layout_of(model: Model) -> Callable[[Tensor], Tensor]:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import torch
 
-from sightline.errors import ModelError
+from sightline.errors import InputError, ModelError
 from sightline.models.adapted import bare
-from sightline.models.keras import quiet
+from sightline.models.keras import import_keras, quiet
 from sightline.training.augment import read_augmentation
 from sightline.training.batches import Examples, weights_of_classes
 from sightline.training.data import Part
@@ -26,6 +25,8 @@ from sightline.training.keras_state import LAST, Keeper, Progress, best_file, re
 from sightline.training.settings import Settings
 
 __all__ = ["fit"]
+
+keras: Any = import_keras()
 
 
 def fit(job: Job) -> Fitted:
@@ -99,10 +100,6 @@ def _lesson(job: Job, trunk: Trunk, lr: float) -> _Lesson:
     held = Batches(val, asked, lay, model.device)
     baked = len({v.path for v in net.trainable_variables if v.regularizer is not None})
     learner = compiled(net, asked, lr, len(job.data.classes), len(given), model.device)
-    with torch.no_grad():
-        learner(
-            held[0][0], training=False
-        )  # which builds it: weights are loaded into it even where nothing is left to do
     return _Lesson(net, trunk, given, held, learner, cached, weights, baked)
 
 
@@ -172,12 +169,29 @@ def _is_over(rows: tuple[Row, ...], asked: Settings) -> bool:
     return len(rows) >= asked.epochs or bool(asked.patience and waited >= asked.patience)
 
 
+class _BestNet(keras.callbacks.ModelCheckpoint):
+    """The best weights of the net alone: the optimizer's state would double the file."""
+
+    def set_model(self, model: Any) -> None:
+        """Watch the net, not the learner around it."""
+        super().set_model(model.net)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write the weights if they are the best; the file of an older best stays until that is done."""
+        try:
+            super().on_epoch_end(epoch, logs)
+        except OSError as error:
+            raise InputError(
+                f"{self.filepath} cannot be written ({error.strerror or error}); make room, or name another --out DIR."
+            ) from None
+
+
 def _callbacks(job: Job) -> dict[str, Any]:
     """Return Keras' own callbacks that count something, by name."""
     watched, asked = {"monitor": "val_accuracy", "mode": "max"}, job.settings
     file = str(job.checkpoints / "best-{epoch:04d}.weights.h5")
     found = {
-        "best": keras.callbacks.ModelCheckpoint(file, **watched, save_best_only=True, save_weights_only=True),
+        "best": _BestNet(file, **watched, save_best_only=True, save_weights_only=True),
     }
     if asked.patience:
         found["early"] = keras.callbacks.EarlyStopping(**watched, patience=asked.patience)
@@ -191,6 +205,6 @@ def _load_best(job: Job, lesson: _Lesson, rows: list[Row], why: str) -> None:
         raise ModelError(f"{why or 'interrupted'}; not one epoch had ended, so there is nothing to keep.")
     best = best_file(job.checkpoints, best_row(rows).epoch)
     if job.settings.restore_best:
-        lesson.learner.load_weights(best)
+        lesson.net.load_weights(best)
     else:
         lesson.net.set_weights(read_last(job.checkpoints / LAST).weights)

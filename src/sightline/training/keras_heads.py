@@ -8,19 +8,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
 import torch
 from torch import Tensor
 
 from sightline.errors import ModelError, ParameterError
 from sightline.forward import find_logits, run_forward
 from sightline.models.adapted import bare
-from sightline.models.keras import from_keras, keras_layers
+from sightline.models.keras import from_keras, import_keras, keras_layers
 from sightline.models.keras_zoo import seeded
 from sightline.models.model import Model
 from sightline.models.session import undisturbed
 
 __all__ = ["End", "Trunk", "freeze", "is_graph", "logits_only", "sized", "stilled", "tail_of", "with_head"]
+
+keras: Any = import_keras()
 
 _HEADS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D)
 _PROBABILITIES = ("softmax", "sigmoid")

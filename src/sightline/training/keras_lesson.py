@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import torch
 
+from sightline.models.keras import import_keras
 from sightline.training.settings import Settings
 
 __all__ = ["Learner", "OneCycle", "compiled", "decayed"]
+
+keras: Any = import_keras()
 
 
 class Learner(keras.Model):

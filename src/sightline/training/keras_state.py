@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import torch
 
+from sightline.models.keras import import_keras
 from sightline.output import written
 from sightline.training.batches import epoch_seed
 from sightline.training.history import Row, best_row, row_of, write_history
@@ -25,6 +25,8 @@ from sightline.training.job import Job, NotFiniteError
 from sightline.training.keras_batches import Batches
 
 __all__ = ["LAST", "Keeper", "Kept", "Progress", "best_file", "read_last"]
+
+keras: Any = import_keras()
 
 LAST = "last.npz"
 _COUNTED = ("best", "wait", "cooldown_counter")
