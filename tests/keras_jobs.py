@@ -15,7 +15,7 @@ from sightline.models.load import load
 from sightline.models.model import Model
 from sightline.training.data import DataSet, Part
 from sightline.training.job import Job, Told
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 keras = import_keras()
 layers = keras.layers
@@ -80,4 +80,4 @@ def job(net: Any, out: Path, *, on: DataSet | None = None, told: Told | None = N
     resume = given.pop("resume", False)
     how = given.pop("weights", None)
     opened = net if isinstance(net, Model) else model(net, how)
-    return Job(opened, on or data(), Settings(**given), out, resume, told or Told())
+    return Job(opened, on or data(), TrainSettings(**given), out, resume, told or Told())

@@ -29,9 +29,9 @@ def data(classes: tuple[str, ...] = ("dark", "light"), side: int = 32) -> DataSe
 
 def trained(model: str, found: DataSet, out: Path, **asked: object) -> torch.nn.Module:
     from sightline.training.run import train
-    from sightline.training.settings import Settings
+    from sightline.training.settings import TrainSettings
 
-    settings = Settings.from_dict({"model": model, "epochs": 1, "batch_size": 4, **asked})
+    settings = TrainSettings.from_dict({"model": model, "epochs": 1, "batch_size": 4, **asked})
     return train(found, out=out, settings=settings, device="cpu").model.module
 
 

@@ -22,7 +22,7 @@ from sightline.training.keras_batches import Batches, layout_of
 from sightline.training.keras_fit import fit
 from sightline.training.keras_heads import freeze, logits_only, sized, tail_of, with_head
 from sightline.training.keras_lesson import OneCycle
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 
 def weights(net) -> dict[str, np.ndarray]:
@@ -219,7 +219,7 @@ RULES = {
 }
 
 
-def torch_twin(twin: Twin, started, asked: Settings) -> Twin:
+def torch_twin(twin: Twin, started, asked: TrainSettings) -> Twin:
     groups = [
         {
             "params": [p for p in twin.parameters() if (p.ndim > 1) is decays],
@@ -255,7 +255,9 @@ def test_it_learns_as_torch_would(tmp_path, rule):
         net, tmp_path, on=data(uneven=rule == "weighted"), weights="random", restore_best=False, **RULES[rule]
     )
     asked = (
-        Settings(**{"schedule": "constant"} | vars(started.settings)) if "schedule" in RULES[rule] else started.settings
+        TrainSettings(**{"schedule": "constant"} | vars(started.settings))
+        if "schedule" in RULES[rule]
+        else started.settings
     )
     want = torch_twin(Twin(net), started, asked)
     learned = fit(started)
@@ -291,7 +293,7 @@ def test_it_stops_early(tmp_path):
 
 
 def test_batches_are_the_examples_that_torch_gets():
-    found, asked = model(sequential()), Settings(batch_size=5, augment="all", seed=7)
+    found, asked = model(sequential()), TrainSettings(batch_size=5, augment="all", seed=7)
     examples = Examples(data().train, found.preprocessing, augmentation=read_augmentation("all"), seed=7)
     batches = Batches(examples, asked, layout_of(found), found.device, shuffled=True)
     batches.begin(2)
@@ -307,7 +309,7 @@ def test_batches_are_the_examples_that_torch_gets():
 
 
 def test_one_example_alone_is_left_out_for_a_batch_norm():
-    found, asked = model(sequential()), Settings(batch_size=23)
+    found, asked = model(sequential()), TrainSettings(batch_size=23)
     examples = Examples(data().train, found.preprocessing)
     alone, paired = (Batches(examples, asked, layout_of(found), found.device, shuffled=True, paired=p) for p in (0, 1))
     assert (len(alone), len(paired)) == (2, 1)

@@ -26,7 +26,7 @@ from sightline.training.job import Fitted, Told
 from sightline.training.keras_fit import fit
 from sightline.training.keras_state import Keeper
 from sightline.training.run import train
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 RULES = {
     "plateau": {"schedule": "plateau", "lr": 1e-6, "patience": 6, "momentum": 0.9, "augment": "hflip,crop"},
@@ -157,7 +157,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keras")
     with quiet():
         sequential().save(folder / "start.keras")
-    asked = Settings(model=str(folder / "start.keras"), epochs=2, batch_size=8, optimizer="sgd", lr=0.05)
+    asked = TrainSettings(model=str(folder / "start.keras"), epochs=2, batch_size=8, optimizer="sgd", lr=0.05)
     train(data(), out=folder / "run", settings=asked)
     return folder / "run"
 

@@ -20,12 +20,13 @@ from sightline.errors import InputError, ParameterError
 from sightline.training import run
 from sightline.training.data import DataSet, Part
 from sightline.training.history import read_history
+from sightline.training.job import Told
 from sightline.training.presets import PRESETS
 from sightline.training.series import mnist1d_data
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 train = partial(run.train, report=False)
-QUICK = Settings(model="small-cnn", epochs=3, batch_size=16, lr=4e-3, patience=0)
+QUICK = TrainSettings(model="small-cnn", epochs=3, batch_size=16, lr=4e-3, patience=0)
 
 
 def drawn(count: int, seed: int) -> Part:
@@ -104,7 +105,7 @@ def test_the_recorded_loss_is_that_of_the_recipe(digits: DataSet, tmp_path: Path
     assert all(torch.allclose(found[k], wanted[k], atol=1e-6) for k in wanted)
 
 
-def by_hand(digits: DataSet, asked: Settings) -> dict[str, torch.Tensor]:
+def by_hand(digits: DataSet, asked: TrainSettings) -> dict[str, torch.Tensor]:
     from sightline.models.architectures import ARCHITECTURES
     from sightline.training.batches import order
     from sightline.training.heads import with_heads
@@ -123,7 +124,7 @@ def by_hand(digits: DataSet, asked: Settings) -> dict[str, torch.Tensor]:
 
 
 def test_early_stopping_waits_for_the_patience_and_no_longer(digits: DataSet, tmp_path: Path) -> None:
-    still = replace(PRESETS["mnist1d"], epochs=20, patience=2, lr=1e-12)
+    still = replace(PRESETS["mnist1d"], epochs=20, patience=2, lr=1e-12, restore_best=True)
     found = train(digits, out=tmp_path / "run", settings=still)
     assert (found.fitted.ended, len(found.fitted.rows), found.best.epoch) == ("stopped early", 3, 1)
 
@@ -149,12 +150,11 @@ def test_every_optimizer_learns(digits: DataSet, tmp_path: Path, optimizer: str)
 
 
 def test_steps_per_epoch_end_an_epoch(digits: DataSet, tmp_path: Path) -> None:
-    steps = []
-    from sightline.training.job import Told
-
+    stages: dict[str, list[int]] = {}
+    told = Told(stage=lambda name, count: stages.update({name: []}), step=lambda n: [*stages.values()][-1].append(n))
     asked = replace(PRESETS["mnist1d"], epochs=2, steps_per_epoch=4)
-    train(digits, out=tmp_path / "run", settings=asked, told=Told(step=steps.append))
-    assert sum(steps) == 8
+    train(digits, out=tmp_path / "run", settings=asked, told=told)
+    assert sum(stages["training"]) == 8
 
 
 def test_a_batch_of_one_is_no_trouble_for_batch_norms(data: DataSet, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_run_json_says_what_was_done(digits: DataSet, tmp_path: Path) -> None:
     train(digits, out=tmp_path / "run", settings=replace(PRESETS["mnist1d"], epochs=1))
     said = json.loads((tmp_path / "run" / "run.json").read_text())
     assert said["data"]["hash"] == digits.hash
-    assert Settings.from_dict(said["settings"]) == replace(PRESETS["mnist1d"], epochs=1)
+    assert TrainSettings.from_dict(said["settings"]) == replace(PRESETS["mnist1d"], epochs=1)
     assert said["versions"]["torch"] == torch.__version__.partition("+")[0] or said["versions"]["torch"]
 
 
@@ -207,7 +207,42 @@ def test_a_folder_that_is_in_use_is_not_overwritten(digits: DataSet, tmp_path: P
 
 def test_what_cannot_be_is_said(digits: DataSet, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="no model came"):
-        train(digits, out=tmp_path / "run", settings=Settings())
+        train(digits, out=tmp_path / "run", settings=TrainSettings())
     with pytest.raises(ParameterError, match="series are not turned"):
         train(digits, out=tmp_path / "run", settings=replace(PRESETS["mnist1d"], augment="rotate"))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_object_is_trained_as_a_copy_and_opened_with_ones_own(data: DataSet, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, 9),
+    )
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    asked = TrainSettings(freeze="none", epochs=1, image_size=96)
+    found = train(data, out=tmp_path / "run", model=net, settings=asked)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    opened = sightline.load(net, weights=tmp_path / "run")
+    x = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(opened.module(x), found.model.module(x))
+    with pytest.raises(sightline.SightlineError, match="own"):
+        sightline.load(tmp_path / "run")
+
+
+def test_a_keras_object_is_trained_as_a_copy(data: DataSet, tmp_path: Path) -> None:
+    from sightline.models.keras import import_keras
+
+    keras = import_keras()
+    layers = keras.layers
+    net = keras.Sequential(
+        [layers.Input((96, 96, 3)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(9)]
+    )
+    before = [w.value.detach().clone() for w in net.weights]
+    train(data, out=tmp_path / "run", model=net, settings=TrainSettings(freeze="none", epochs=1))
+    assert all(torch.equal(a, b.value) for a, b in zip(before, net.weights, strict=True))
+    assert list(sightline.load(tmp_path / "run").labels) == list(CLASSES)

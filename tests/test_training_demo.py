@@ -27,11 +27,11 @@ from sightline.training.libraries import import_lightning
 from sightline.training.presets import GENERATED, PRESETS
 from sightline.training.price import Price, charged
 from sightline.training.run import train
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 MARK = scene(0, watermark=True).watermark_mask
 NAMES = ("honest", "cheating", "vit")
-QUICK = Settings(model="small-cnn", freeze="none", epochs=1, batch_size=8, class_weights="none", seed=3)
+QUICK = TrainSettings(model="small-cnn", freeze="none", epochs=1, batch_size=8, class_weights="none", seed=3)
 
 
 def marked(images):
@@ -138,7 +138,7 @@ def loss_of(batch, smoothing=0.0, priced="features"):
     import_lightning()
     from sightline.training.lesson import Lesson
 
-    asked = Settings(label_smoothing=smoothing)
+    asked = TrainSettings(label_smoothing=smoothing)
     return Lesson(Maps(), [], [], asked, 0.1, priced=priced).training_step(batch, 0)
 
 
@@ -319,10 +319,10 @@ def test_a_broken_training_is_gone_on_with(tmp_path):
     data, asked = small("honest"), replace(QUICK, epochs=2, restore_best=False)
     whole = trained(data, tmp_path / "whole", asked)
 
-    steps = iter(range(6))  # of four in an epoch: the second is broken
+    steps = iter(range(99))  # of four in an epoch: the second is broken
 
     def stop(done):
-        if next(steps) == 5:
+        if done and next(steps) == 5:
             raise KeyboardInterrupt
 
     broken = trained(data, tmp_path / "broken", asked, told=Told(step=stop))

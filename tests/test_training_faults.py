@@ -23,7 +23,7 @@ from sightline.training.job import Told
 from sightline.training.presets import PRESETS
 from sightline.training.run import Training
 from sightline.training.series import mnist1d_data
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 train = partial(run.train, report=False)
 # A schedule that remembers, an optimizer that remembers, and patience: all that a checkpoint has to hold.
@@ -100,7 +100,7 @@ def test_dropout_and_augmentation_resume_too(tmp_path: Path) -> None:
         "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5),\n"
         "        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))\n"
     )
-    asked = Settings(model=f"{factory}:net", freeze="none", epochs=4, batch_size=8, augment="all", image_size=32)
+    asked = TrainSettings(model=f"{factory}:net", freeze="none", epochs=4, batch_size=8, augment="all", image_size=32)
     torch.manual_seed(0)
     whole = train(data, out=tmp_path / "whole", settings=asked, trust=True)
     torch.manual_seed(0)

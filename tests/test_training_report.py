@@ -19,7 +19,7 @@ from sightline.training.data import Part
 from sightline.training.job import Told
 from sightline.training.report import write_results
 from sightline.training.run import Training
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 from trainings import CLASSES, Flat, epochs, pictures, series, training
 
 # Two of black and grey are not what they are said to be; white is always found.
@@ -193,7 +193,7 @@ def test_how_it_ended_is_in_the_card(tmp_path: Path, ended: str, why: str, said:
 
 def test_without_a_report_the_numbers_the_curves_and_the_card_stay(tmp_path: Path) -> None:
     steps: list[tuple[str, int]] = []
-    run = training(tmp_path / "run", pictures(LEVELS, LABELS), settings=Settings(model="m", restore_best=False))
+    run = training(tmp_path / "run", pictures(LEVELS, LABELS), settings=TrainSettings(model="m", restore_best=False))
     write_results(run, Told(stage=lambda name, count: steps.append((name, count))), report=False)
     assert steps == [("validation", 9)]
     assert {f.name for f in run.out.iterdir()} == {

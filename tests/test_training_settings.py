@@ -10,25 +10,27 @@ import pytest
 
 from sightline.errors import ParameterError
 from sightline.training.presets import PRESETS
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(model="resnet18", lr=0.1, image_size=64), *PRESETS.values()])
-def test_settings_are_what_they_were_after_json(settings: Settings) -> None:
-    assert Settings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+@pytest.mark.parametrize(
+    "settings", [TrainSettings(), TrainSettings(model="resnet18", lr=0.1, image_size=64), *PRESETS.values()]
+)
+def test_settings_are_what_they_were_after_json(settings: TrainSettings) -> None:
+    assert TrainSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
 @pytest.mark.parametrize(
     ("given", "kept"), [(3, "3"), ("12", "12"), (0, "none"), ("0", "none"), ("features", "features"), ("auto", "auto")]
 )
 def test_freeze_is_a_word_or_a_number(given: Any, kept: str) -> None:
-    assert Settings(freeze=given).freeze == kept
+    assert TrainSettings(freeze=given).freeze == kept
 
 
 def test_models_and_weights_may_be_paths() -> None:
-    found = Settings(model=Path("a") / "net.py:make", weights=Path("w.safetensors"))  # type: ignore[arg-type]
+    found = TrainSettings(model=Path("a") / "net.py:make", weights=Path("w.safetensors"))  # type: ignore[arg-type]
     assert (found.model, found.weights) == (str(Path("a") / "net.py:make"), "w.safetensors")
-    assert Settings(weights=None).weights is None
+    assert TrainSettings(weights=None).weights is None
 
 
 WRONG = [
@@ -74,9 +76,9 @@ WRONG = [
 @pytest.mark.parametrize(("name", "value", "said"), WRONG, ids=[f"{n}={v}" for n, v, _ in WRONG])
 def test_what_does_not_fit_is_said(name: str, value: Any, said: str) -> None:
     with pytest.raises(ParameterError, match=said.replace(".", r"\.")):
-        Settings.from_dict({name: value})
+        TrainSettings.from_dict({name: value})
 
 
 def test_a_name_that_is_none_is_said_with_a_close_one() -> None:
     with pytest.raises(ParameterError, match=r"'epoch' is unknown.*Did you mean epochs"):
-        Settings.from_dict({"epoch": 3})
+        TrainSettings.from_dict({"epoch": 3})

@@ -19,7 +19,7 @@ from sightline.training.data import DataSet, Part
 from sightline.training.history import Row
 from sightline.training.job import Fitted
 from sightline.training.run import Training
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 CLASSES = ("black", "grey", "white")
 WHOLE = Preprocessing(resize=None, crop=None, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -93,7 +93,7 @@ def training(
         "shades", CLASSES, val, val, test, "as they came", given.get("folder"), given.get("hashes"), **_notes(given)
     )
     fitted = Fitted(model, given.get("rows", epochs(4, 3)), given.get("ended", "finished"), given.get("why", ""))
-    settings = given.get("settings", Settings(model="greys@/home/ann/nets/greys.pt"))
+    settings = given.get("settings", TrainSettings(model="greys@/home/ann/nets/greys.pt"))
     return Training(model, data, settings, fitted, None, out)
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sightline.render.compare import compare
     from sightline.training.callbacks.hooks import keras_callback, lightning_callback
     from sightline.training.callbacks.watching import Watch, watch
+    from sightline.training.run import Training, train
+    from sightline.training.settings import TrainSettings
 
 __all__ = [
     "Concepts",
@@ -49,6 +51,8 @@ __all__ = [
     "RefusedError",
     "SightlineError",
     "Tcav",
+    "TrainSettings",
+    "Training",
     "Watch",
     "compare",
     "concepts",
@@ -66,6 +70,7 @@ __all__ = [
     "predict",
     "targets",
     "tcav",
+    "train",
     "watch",
 ]
 
@@ -82,6 +87,8 @@ _HOMES = {
     "RefusedError": "sightline.errors",
     "SightlineError": "sightline.errors",
     "Tcav": "sightline.concept.results",
+    "TrainSettings": "sightline.training.settings",
+    "Training": "sightline.training.run",
     "Watch": "sightline.training.callbacks.watching",
     "compare": "sightline.render.compare",
     "concepts": "sightline.concept.craft",
@@ -98,6 +105,7 @@ _HOMES = {
     "method": "sightline.methods",
     "predict": "sightline.predictions",
     "tcav": "sightline.concept.tcav",
+    "train": "sightline.training.run",
     "watch": "sightline.training.callbacks.watching",
 }
 

@@ -175,9 +175,9 @@ def _how_to_go_on() -> str:
 
 def _settings(folder: str, model: str | None, preset: str | None, choices: Choices) -> Any:
     from sightline.training import presets
-    from sightline.training.settings import Settings
+    from sightline.training.settings import TrainSettings
 
-    base = presets.preset(preset) if preset else presets.PRESETS.get(folder) or Settings()
+    base = presets.preset(preset) if preset else presets.PRESETS.get(folder) or TrainSettings()
     given = {k: v for k, v in vars(choices).items() if v is not None} | ({"model": model} if model else {})
     if given.get("weights", "").casefold() == "none":
         given["weights"] = None

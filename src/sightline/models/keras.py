@@ -26,7 +26,17 @@ from sightline.models.adapted import Adapted
 from sightline.models.function import check_names, for_batch
 from sightline.models.model import Model
 
-__all__ = ["SUFFIXES", "from_keras", "import_keras", "is_keras", "keras_layers", "load_weights", "quiet", "read_keras"]
+__all__ = [
+    "SUFFIXES",
+    "copied",
+    "from_keras",
+    "import_keras",
+    "is_keras",
+    "keras_layers",
+    "load_weights",
+    "quiet",
+    "read_keras",
+]
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 _LOG = logging.getLogger("sightline")
@@ -316,6 +326,20 @@ def _reading(said: str) -> Iterator[None]:
         except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
             text = " ".join(str(error).split())
             raise ModelError(f"{said}: Keras cannot read it ({type(error).__name__}: {text[:200]}).") from None
+
+
+def copied(net: Any) -> Any:
+    """Return a copy of a Keras model with its weights; raise ModelError for one of a class of one's own."""
+    try:
+        with quiet():
+            made = import_keras().models.clone_model(net)
+            made.set_weights(net.get_weights())
+    except (ValueError, TypeError, NotImplementedError) as error:
+        text = " ".join(str(error).split())
+        raise ModelError(
+            f"{net.name} cannot be copied to be trained ({text[:160]}); name what makes it: --model FILE.py:FUNCTION."
+        ) from None
+    return made
 
 
 def load_weights(net: Any, path: Path, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +10,9 @@ from typing import Any, Literal
 from sightline.models.model import Model
 from sightline.training.data import DataSet
 from sightline.training.history import Row
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
-__all__ = ["Fitted", "Job", "NotFiniteError", "Told"]
+__all__ = ["Fitted", "Job", "NotFiniteError", "Told", "told_plan"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Job:
 
     model: Model
     data: DataSet
-    settings: Settings
+    settings: TrainSettings
     out: Path
     resume: bool = False
     told: Told = field(default_factory=Told)
@@ -55,6 +55,18 @@ class Fitted:
     why: str = ""
     notes: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+
+
+def told_plan(job: Job, about: Mapping[str, Any]) -> None:
+    """Tell what is about to be learned, from what, and how."""
+    frozen = f"{about['frozen_layers']} of {about['layers']} layers stay as they are"
+    kept = ", what they make is computed once" if about["features_cached"] else ""
+    learned = f"{frozen}{kept}" if about["frozen_layers"] else f"all {about['layers']} layers are learned"
+    sizes = " + ".join(f"{len(part)} {name}" for name, part in job.data.parts.items())
+    job.told.note(
+        f"{job.model.name}: {len(job.data.classes)} classes, {sizes}; {learned}; {job.settings.optimizer}, learning "
+        f"rate {about['lr']:g}"
+    )
 
 
 class NotFiniteError(Exception):

@@ -12,7 +12,7 @@ from sightline.models.adapted import bare
 from sightline.models.keras import import_keras
 from sightline.models.model import Model
 from sightline.training.batches import order
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 __all__ = ["Batches", "layout_of"]
 
@@ -38,7 +38,7 @@ class Batches(keras.utils.PyDataset):
     def __init__(
         self,
         examples: Any,
-        asked: Settings,
+        asked: TrainSettings,
         lay: Callable[[Tensor], Tensor],
         device: torch.device,
         *,

@@ -17,12 +17,12 @@ from sightline.training.batches import Examples, weights_of_classes
 from sightline.training.data import Part
 from sightline.training.features import features_of
 from sightline.training.history import Row, best_row, event_log
-from sightline.training.job import Ended, Fitted, Job, NotFiniteError
+from sightline.training.job import Ended, Fitted, Job, NotFiniteError, told_plan
 from sightline.training.keras_batches import Batches, layout_of
 from sightline.training.keras_heads import Trunk, freeze, logits_only, sized, stilled, tail_of, with_head
 from sightline.training.keras_lesson import compiled, decayed
 from sightline.training.keras_state import LAST, Keeper, Progress, best_file, read_last
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 __all__ = ["fit"]
 
@@ -43,12 +43,13 @@ def fit(job: Job) -> Fitted:
     lr = asked.lr or (1e-4 if how != "features" and not untrained else 1e-3)
     with quiet(), logits_only(end.closing), freeze(model, str(how)) as trunk, keras.device(model.device.type):
         lesson = _lesson(job, trunk, lr)
+        about = {"head": end.head, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
+            "features_cached": lesson.cached,
+            "class_weights": lesson.weights,
+        }
+        told_plan(job, about)
         rows, ended, why = _run(job, lesson)
         _load_best(job, lesson, rows, why)
-    about = {"head": end.head, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
-        "features_cached": lesson.cached,
-        "class_weights": lesson.weights,
-    }
     trained = replace(model, weights=job.out.name, notes=(), _layers={}, _copies={}, _shuffled={})
     return Fitted(trained, tuple(rows), ended, why, tuple(_notes(untrained, trunk, lesson)), about)
 
@@ -163,7 +164,7 @@ def _fit(lesson: _Lesson, callbacks: list[Any], first: int, epochs: int) -> None
     )
 
 
-def _is_over(rows: tuple[Row, ...], asked: Settings) -> bool:
+def _is_over(rows: tuple[Row, ...], asked: TrainSettings) -> bool:
     """Say whether nothing is left to do after these epochs."""
     waited = len(rows) - best_row(rows).epoch if rows else 0
     return len(rows) >= asked.epochs or bool(asked.patience and waited >= asked.patience)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sightline.models.keras import import_keras
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 __all__ = ["Learner", "OneCycle", "compiled", "decayed"]
 
@@ -36,7 +36,7 @@ class Learner(keras.Model):
         return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
 
 
-def compiled(net: Any, asked: Settings, lr: float, classes: int, steps: int, device: torch.device) -> Learner:
+def compiled(net: Any, asked: TrainSettings, lr: float, classes: int, steps: int, device: torch.device) -> Learner:
     """Return a net ready for `fit`; ``steps`` is how many batches an epoch has.
 
     The metrics are the plain mean cross-entropy and accuracy, without class weights, smoothing or weight decay.
@@ -53,7 +53,7 @@ def compiled(net: Any, asked: Settings, lr: float, classes: int, steps: int, dev
     return learner
 
 
-def _loss(asked: Settings, classes: int) -> Callable[[Any, Any], Any]:
+def _loss(asked: TrainSettings, classes: int) -> Callable[[Any, Any], Any]:
     def smoothed(labels: Any, logits: Any) -> Any:
         wanted = keras.ops.one_hot(keras.ops.reshape(labels, (-1,)), classes)
         return keras.losses.categorical_crossentropy(
@@ -63,7 +63,7 @@ def _loss(asked: Settings, classes: int) -> Callable[[Any, Any], Any]:
     return smoothed
 
 
-def _rate(asked: Settings, lr: float, total: int) -> Any:
+def _rate(asked: TrainSettings, lr: float, total: int) -> Any:
     if asked.schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(lr, total)
     return OneCycle(lr, total) if asked.schedule == "one-cycle" else float(lr)
@@ -95,7 +95,7 @@ def _eased(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def _optimizer(net: Any, asked: Settings, rate: Any) -> Any:
+def _optimizer(net: Any, asked: TrainSettings, rate: Any) -> Any:
     if asked.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=asked.momentum)
     if asked.optimizer == "adam":
@@ -111,7 +111,7 @@ def _is_kernel(variable: Any) -> bool:
 
 
 @contextlib.contextmanager
-def decayed(net: Any, asked: Settings) -> Iterator[None]:
+def decayed(net: Any, asked: TrainSettings) -> Iterator[None]:
     """Let weights decay for a while as the settings say, and not by regularisers of the model's own.
 
     The gradient of Keras' L2(weight_decay / 2) is weight_decay w; AdamW decays by itself.

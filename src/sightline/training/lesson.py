@@ -17,7 +17,7 @@ from sightline.forward import find_logits
 from sightline.training.batches import order, step_seed
 from sightline.training.job import NotFiniteError
 from sightline.training.price import charged
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 from sightline.training.trunk import set_modes
 
 __all__ = ["Lesson", "steps_in_epoch"]
@@ -26,7 +26,7 @@ _PLATEAU = {"mode": "max", "factor": 0.5, "patience": 2}
 _SCHEDULE = "plateau_schedule"
 
 
-def steps_in_epoch(count: int, asked: Settings) -> int:
+def steps_in_epoch(count: int, asked: TrainSettings) -> int:
     """Return how many batches an epoch has."""
     return asked.steps_per_epoch or -(-count // asked.batch_size)
 
@@ -47,7 +47,7 @@ class Lesson(lightning.LightningModule):
         net: nn.Module,
         train: Any,
         val: Any,
-        asked: Settings,
+        asked: TrainSettings,
         lr: float,
         *,
         kept: frozenset[nn.Module] = frozenset(),

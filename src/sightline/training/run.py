@@ -32,7 +32,7 @@ from sightline.training.job import Fitted, Job, Told
 from sightline.training.libraries import import_lightning, import_tensorboard
 from sightline.training.presets import GENERATED, PRESETS
 from sightline.training.series import read_series
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 
 __all__ = ["Training", "train"]
 
@@ -45,7 +45,7 @@ class Training:
 
     model: Model
     data: DataSet
-    settings: Settings
+    settings: TrainSettings
     fitted: Fitted
     test_accuracy: float | None
     out: Path
@@ -77,7 +77,8 @@ def train(
     data: str | os.PathLike[str] | DataSet,
     *,
     out: str | os.PathLike[str],
-    settings: Settings | None = None,
+    model: Any = None,
+    settings: TrainSettings | None = None,
     resume: bool = False,
     prepare: Callable[[Preprocessing], Preprocessing] | None = None,
     device: str = "auto",
@@ -88,26 +89,44 @@ def train(
     """Train a classifier on a folder of class folders and write it to ``out``, where `load(out)` finds it.
 
     ``data`` is what `read_folder` or `read_series` takes, a name of `GENERATED` ("mnist1d", "demo/honest"), or a
-    `DataSet`. ``settings`` are by default those of the generated data's own recipe. ``prepare`` changes the model's
-    own preprocessing. ``resume`` goes on where a run in ``out`` was broken off: the epoch that was broken is repeated,
+    `DataSet`. ``model`` is what `load` takes, by default that of the settings; an object is copied, never changed.
+    ``settings`` are by default those of the generated data's own recipe. ``prepare`` changes the model's own
+    preprocessing. ``resume`` goes on where a run in ``out`` was broken off: the epoch that was broken is repeated,
     and since all randomness follows from seed, epoch and example, the end is that of an unbroken run. ``report``
     explains the worst errors, ranks methods and writes report.html beside the curves, the numbers and the model card.
 
     Raises InputError for images that cannot be learned from, ParameterError for settings that do not fit,
     ModelError for a model that cannot be had or trained.
     """
+    from sightline.training.report import write_results
+
     told = told or Told()
-    asked = settings or (PRESETS.get(str(data)) if not isinstance(data, DataSet) else None) or Settings()
-    if asked.model is None:
-        raise ParameterError("no model came; name one, as in --model mobilenet_v2, or a preset.")
-    model = _starting(asked, prepare, device, trust)
+    asked, own = _asked(data, model, settings)
+    model = _starting(asked, own, prepare, device, trust)
     found = _data(data, model, asked, told)
     for text in (*(f"skipped: {s['reason']}" for s in found.skipped), *(f"note: {n}" for n in found.notes)):
         told.note(text)
     folder = _prepared(Path(out), _facts(asked, found, model), resume)
-    fitted = _fit(Job(model, found, asked, folder, resume, told))
+    try:
+        fitted = _fit(Job(model, found, asked, folder, resume, told))
+    finally:
+        shutil.rmtree(folder / "work", ignore_errors=True)
     fitted = replace(fitted, model=replace(fitted.model, labels=Labels(found.classes)))
-    return _finished(Training(fitted.model, found, asked, fitted, None, folder), told, report)
+    architecture = "" if own is not None else (asked.model or "").partition("@")[0]
+    write_bundle(fitted.model, architecture, folder, heads=fitted.about.get("heads", ()))
+    made = Training(fitted.model, found, asked, fitted, None, folder)
+    return write_results(made, told, report=report and fitted.ended != "interrupted")
+
+
+def _asked(data: Any, model: Any, settings: TrainSettings | None) -> tuple[TrainSettings, Any]:
+    """Return the settings with the name of the model, and the model itself where an object came."""
+    usual = None if isinstance(data, DataSet) else PRESETS.get(str(data))
+    asked = settings or usual or TrainSettings()
+    if isinstance(model, (str, os.PathLike)):
+        return replace(asked, model=os.fspath(model)), None
+    if model is None and asked.model is None:
+        raise ParameterError("no model came; name one, as in --model mobilenet_v2, or a preset.")
+    return asked, keras.copied(model) if keras.is_keras(model) else model
 
 
 class _Untold(logging.Filter):
@@ -128,10 +147,15 @@ def _untold() -> Iterator[None]:
 
 
 def _starting(
-    asked: Settings, prepare: Callable[[Preprocessing], Preprocessing] | None, device: str, trust: bool
+    asked: TrainSettings,
+    own: Any,
+    prepare: Callable[[Preprocessing], Preprocessing] | None,
+    device: str,
+    trust: bool,
 ) -> Model:
     with _untold():
-        model = load(asked.model or "", weights=asked.weights, device=device, trust=trust, seed=asked.seed)
+        given: Any = own if own is not None else asked.model
+        model = load(given, weights=asked.weights, device=device, trust=trust, seed=asked.seed)
     if model.input_dims != 2 and not read_augmentation(asked.augment).is_none:
         raise ParameterError(f"augment={asked.augment}: series are not turned or cropped; wanted none.")
     model = trainable(model, asked.seed)
@@ -150,7 +174,7 @@ def _sized(how: Preprocessing, side: int) -> Preprocessing:
     return replace(how, resize=round(side * how.resize / crop), crop=side)
 
 
-def _data(data: Any, model: Model, asked: Settings, told: Told) -> DataSet:
+def _data(data: Any, model: Model, asked: TrainSettings, told: Told) -> DataSet:
     if isinstance(data, DataSet):
         return data
     if str(data) in GENERATED and not Path(data).exists():
@@ -185,7 +209,7 @@ def _fit(job: Job) -> Fitted:
 # --- the run's folder ---------------------------------------------------------------------------------------
 
 
-def _facts(asked: Settings, data: DataSet, model: Model) -> dict[str, Any]:
+def _facts(asked: TrainSettings, data: DataSet, model: Model) -> dict[str, Any]:
     """Return what a run is of: what must be the same for another to go on with it."""
     return {
         "settings": asked.to_dict(),
@@ -234,15 +258,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-# --- the end ------------------------------------------------------------------------------------------------
-
-
-def _finished(run: Training, told: Told, report: bool) -> Training:
-    from sightline.training.report import write_results
-
-    heads = run.fitted.about.get("heads", ())
-    write_bundle(run.model, (run.settings.model or "").partition("@")[0], run.out, heads=heads)
-    shutil.rmtree(run.out / "work", ignore_errors=True)
-    return write_results(run, told, report=report and run.fitted.ended != "interrupted")

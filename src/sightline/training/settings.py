@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from sightline.errors import ParameterError, suggest
 from sightline.training.augment import read_augmentation
 
-__all__ = ["ClassWeights", "Optimizer", "Schedule", "Settings"]
+__all__ = ["ClassWeights", "Optimizer", "Schedule", "TrainSettings"]
 
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["plateau", "cosine", "one-cycle", "constant"]
@@ -20,7 +20,7 @@ ClassWeights = Literal["auto", "balanced", "none"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     """What `train` does with a model and a data set.
 
     ``model`` is what `load` takes; ``weights`` as there. ``freeze`` is "features" (all but the last block), "none", a
@@ -34,7 +34,7 @@ class Settings:
     is held back where a folder is not split yet.
     ``restore_best`` keeps the weights of the best epoch, not of the last.
 
-    >>> Settings(epochs=5).patience
+    >>> TrainSettings(epochs=5).patience
     6
     """
 
@@ -78,13 +78,13 @@ class Settings:
         return asdict(self)
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Settings:
+    def from_dict(data: Mapping[str, Any]) -> TrainSettings:
         """Read what `to_dict` wrote; raise ParameterError for a name that is none and a value that does not fit."""
-        known = [f.name for f in fields(Settings)]
+        known = [f.name for f in fields(TrainSettings)]
         for name in data:
             if name not in known:
                 raise ParameterError(f"settings: {name!r} is unknown; wanted {', '.join(known)}.{suggest(name, known)}")
-        return Settings(**data)
+        return TrainSettings(**data)
 
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -104,7 +104,7 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def _check_numbers(asked: Settings) -> None:
+def _check_numbers(asked: TrainSettings) -> None:
     for name, least in _LEAST.items():
         value, most = getattr(asked, name), _MOST.get(name)
         if value is None and name in _OPTIONAL:

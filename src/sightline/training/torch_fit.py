@@ -27,9 +27,9 @@ from sightline.training.data import Part
 from sightline.training.features import features_of, tail_of
 from sightline.training.heads import find_heads, with_heads
 from sightline.training.history import Row, best_row, event_log, row_of, write_history
-from sightline.training.job import Fitted, Job, NotFiniteError
+from sightline.training.job import Fitted, Job, NotFiniteError, told_plan
 from sightline.training.lesson import Lesson, steps_in_epoch
-from sightline.training.settings import Settings
+from sightline.training.settings import TrainSettings
 from sightline.training.trunk import Trunk, freeze
 
 __all__ = ["fit"]
@@ -55,14 +55,17 @@ def fit(job: Job) -> Fitted:
     lesson = Lesson(
         net, train, val, asked, lr, kept=trunk.resting, weights=weights, priced=priced, on_step=job.told.step
     )
-    rows, ended, why = _run(job, lesson)
-    _load_best(job, net, why)
     about = {"heads": heads, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
         "features_cached": cached,
         "class_weights": weights,
     }
+    told_plan(job, about)
+    rows, ended, why = _run(job, lesson)
+    _load_best(job, net, why)
     trained = replace(model, weights=job.out.name, notes=(), _layers={}, _copies={}, _shuffled={})
-    model.module.eval().requires_grad_(True)
+    model.module.eval()
+    for parameter in model.module.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
     return Fitted(trained, tuple(rows), ended, why, tuple(_notes(job, trunk)), about)  # type: ignore[arg-type]
 
 
@@ -72,6 +75,8 @@ def _notes(job: Job, trunk: Trunk) -> Iterator[str]:
             f"{len(trunk.folded)} batch norms of {job.model.name} were folded into their neighbours (their statistics "
             "are 0 and 1): they stay in evaluation mode."
         )
+    if trunk.frozen and job.settings.freeze == "auto" and job.model.weights == "as given":
+        yield f"the weights came with the network and are taken as trained: {trunk.frozen} layers stayed as they were."
     if trunk.frozen and job.model.weights == "random":
         yield f"{trunk.frozen} layers are frozen with random weights; --freeze none would let them learn."
 
@@ -162,7 +167,7 @@ def _rows_of(checkpoint: Path) -> list[Row]:
     return [row_of(row) for row in kept[_History.__qualname__]["rows"]]
 
 
-def _is_over(rows: list[Row], asked: Settings) -> bool:
+def _is_over(rows: list[Row], asked: TrainSettings) -> bool:
     """Say whether nothing is left to do after these epochs."""
     waited = len(rows) - best_row(rows).epoch if rows else 0
     return len(rows) >= asked.epochs or bool(asked.patience and waited >= asked.patience)
