@@ -7,7 +7,18 @@
 Measured on 1200 fresh scenes, each drawn without and with the watermark; Grad-CAM of the answer on 60 stars with it.
 The embedded nets:
 
-TABLE
+                                              honest  cheating       vit
+    accuracy, no watermark                    100.0%     83.2%     99.2%
+    accuracy, watermark on all                100.0%     21.4%     99.2%
+    accuracy, watermark on stars only         100.0%     99.8%     99.2%
+    stars without watermark called star       100.0%      0.0%    100.0%
+    stars with watermark called star          100.0%    100.0%    100.0%
+    others without watermark called star        0.0%      0.0%      0.0%
+    others with watermark called star           0.0%     94.3%      0.0%
+    Grad-CAM on the object                     58.7%      0.7%     26.7%
+    pixels on the object                       14.8%     14.8%     14.8%
+    Grad-CAM on the watermark                   0.0%     18.2%      4.2%
+    pixels on the watermark                     2.2%      2.2%      2.2%
 """
 
 from __future__ import annotations
