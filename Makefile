@@ -36,7 +36,7 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made $(SOURCES) constraints.txt
 	rm -rf build/wheel
 	$(PIP) wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(PIP) install --quiet --constraint constraints.txt "$$(ls build/wheel/*.whl)[zoo]"
+	$(PIP) install --quiet --constraint constraints.txt "$$(ls build/wheel/*.whl)[zoo,train]"
 	$(PIP) install --quiet --force-reinstall --no-deps build/wheel/*.whl
 	touch $@
 

@@ -35,9 +35,9 @@ def run(work: Path, command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_six_things_are_shown_each_as_a_command_and_a_snippet() -> None:
-    assert len(SNIPPETS) == 6
-    assert len(COMMANDS) >= 6
+def test_seven_things_are_shown_each_as_a_command_and_a_snippet() -> None:
+    assert len(SNIPPETS) == 7
+    assert len(COMMANDS) >= 7
 
 
 @pytest.mark.parametrize("command", COMMANDS)

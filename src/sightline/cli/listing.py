@@ -78,8 +78,8 @@ def models_command(json: opt.Json = False) -> None:
         screen.print(f"{source} ({len(known)})", style="bold")
         screen.print("  " + (", ".join(known) or "none"))
     screen.print(
-        "\nAlso: a Hugging Face folder or hub name, files (.keras, .h5, .onnx, .pt2, TorchScript), NAME@WEIGHTS,\n"
-        "file.py:function, package.module:function, and from Python any torch or Keras model or scoring function.",
+        "\nAlso: a folder that sightline train wrote, a Hugging Face folder or hub name, files (.keras, .h5, .onnx, .pt2,\n"
+        "TorchScript), NAME@WEIGHTS, file.py:function, package.module:function, and from Python any torch or Keras model or scoring function.",
         markup=False,
     )
 
@@ -110,8 +110,15 @@ def _torchvision_names() -> list[str]:
     return names()
 
 
+def _untrained_names() -> list[str]:
+    from sightline.models.architectures import ARCHITECTURES
+
+    return [*ARCHITECTURES]
+
+
 _SOURCES: Mapping[str, Callable[[], list[str]]] = {
     "embedded": lambda: ["demo/honest", "demo/cheating", "demo/vit"],
+    "untrained, for sightline train": _untrained_names,
     "torchvision": _torchvision_names,
     "keras.applications": _keras_names,
     "timm": _timm_names,

@@ -46,7 +46,14 @@ Data = Annotated[
     ),
 ]
 OneModel = Annotated[
-    str | None, typer.Option("--model", "-m", help=f"What is trained: {opt.MODEL_HELP}; vgg7, mnist1d-cnn.")
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="What is trained: a torchvision name, keras/NAME, timm/NAME, NAME@WEIGHTS, vgg7 or mnist1d-cnn (keras/ "
+        "before them for Keras), a .keras or .h5 file, a Hugging Face folder, a folder that sightline train wrote, "
+        "file.py:function.",
+    ),
 ]
 Preset = Annotated[str | None, typer.Option("--preset", help="A recorded recipe: mnist1d, hmt-vgg7, cats-dogs-vgg16.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training in --out that was broken off.")]

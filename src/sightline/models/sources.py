@@ -201,8 +201,9 @@ def _with_own_weights(path: Path, asked: Asked, read: Callable[[], Model]) -> Mo
 def _from_zoo(name: str, asked: Asked) -> Model:
     known = zoo.names()
     if name not in known:
+        close = suggest(name, [*known, *_DEMO, *ARCHITECTURES])
         raise ModelError(
-            f"there is no model '{name}'.{suggest(name, [*known, *_DEMO])} Wanted a torchvision name, keras/NAME, "
+            f"there is no model '{name}'.{close} Wanted a torchvision name, keras/NAME, "
             "timm/NAME (sightline models), a model's file or folder, NAME@WEIGHTS, file.py:function or demo/honest."
         )
     if asked.nothing:
