@@ -78,8 +78,9 @@ def models_command(json: opt.Json = False) -> None:
         screen.print(f"{source} ({len(known)})", style="bold")
         screen.print("  " + (", ".join(known) or "none"))
     screen.print(
-        "\nAlso: a folder that sightline train wrote, a Hugging Face folder or hub name, files (.keras, .h5, .onnx, .pt2,\n"
-        "TorchScript), NAME@WEIGHTS, file.py:function, package.module:function, and from Python any torch or Keras model or scoring function.",
+        "\nAlso: a folder that sightline train wrote, a Hugging Face folder or hub name, files (.keras, .h5, .onnx,\n"
+        ".pt2, TorchScript), NAME@WEIGHTS, file.py:function, package.module:function, and from Python any torch or\n"
+        "Keras model or scoring function.",
         markup=False,
     )
 
