@@ -21,7 +21,7 @@ from sightline.training.job import Ended, Fitted, Job, NotFiniteError, told_plan
 from sightline.training.keras_batches import Batches, layout_of
 from sightline.training.keras_heads import Trunk, freeze, logits_only, sized, stilled, tail_of, with_head
 from sightline.training.keras_lesson import compiled, decayed
-from sightline.training.keras_state import LAST, Keeper, Progress, best_file, read_last
+from sightline.training.keras_state import LAST, SCORE, Keeper, Progress, best_file, read_last
 from sightline.training.settings import TrainSettings
 
 __all__ = ["fit"]
@@ -189,7 +189,7 @@ class _BestNet(keras.callbacks.ModelCheckpoint):
 
 def _callbacks(job: Job) -> dict[str, Any]:
     """Return Keras' own callbacks that count something, by name."""
-    watched, asked = {"monitor": "val_accuracy", "mode": "max"}, job.settings
+    watched, asked = {"monitor": SCORE, "mode": "max"}, job.settings
     file = str(job.checkpoints / "best-{epoch:04d}.weights.h5")
     found = {
         "best": _BestNet(file, **watched, save_best_only=True, save_weights_only=True),
@@ -197,7 +197,7 @@ def _callbacks(job: Job) -> dict[str, Any]:
     if asked.patience:
         found["early"] = keras.callbacks.EarlyStopping(**watched, patience=asked.patience)
     if asked.schedule == "plateau":
-        found["plateau"] = keras.callbacks.ReduceLROnPlateau(**watched, factor=0.5, patience=3, min_delta=1e-4)
+        found["plateau"] = keras.callbacks.ReduceLROnPlateau(**watched, factor=0.5, patience=3, min_delta=0.0)
     return found
 
 

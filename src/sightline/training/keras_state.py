@@ -20,15 +20,15 @@ import torch
 from sightline.models.keras import import_keras
 from sightline.output import written
 from sightline.training.batches import epoch_seed
-from sightline.training.history import Row, best_row, row_of, write_history
+from sightline.training.history import Row, best_row, row_of, score, write_history
 from sightline.training.job import Job, NotFiniteError
 from sightline.training.keras_batches import Batches
 
-__all__ = ["LAST", "Keeper", "Kept", "Progress", "best_file", "read_last"]
+__all__ = ["LAST", "SCORE", "Keeper", "Kept", "Progress", "best_file", "read_last"]
 
 keras: Any = import_keras()
 
-LAST = "last.npz"
+LAST, SCORE = "last.npz", "val_score"
 _COUNTED = ("best", "wait", "cooldown_counter")
 
 
@@ -64,6 +64,11 @@ def best_file(folder: Path, epoch: int) -> Path:
     return folder / f"best-{epoch:04d}.weights.h5"
 
 
+def _rounded(value: Any) -> float:
+    """Return a number in as many digits as float32 has."""
+    return float(f"{float(value):.7g}")
+
+
 class Progress(keras.callbacks.Callback):
     """Begin each epoch in its own order with its own draws, tell of steps, and stop where the loss is not finite."""
 
@@ -86,6 +91,10 @@ class Progress(keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise NotFiniteError(self._reason(loss, batch))
         self.job.told.step(1)
+
+    def on_epoch_end(self, _: int, logs: Any = None) -> None:
+        """Score the epoch, for the callbacks that follow."""
+        logs[SCORE] = score(_rounded(logs["val_accuracy"]), _rounded(logs["val_cross_entropy"]))
 
     def _reason(self, loss: float, batch: int) -> str:
         where = f"the loss became {loss} in epoch {self.epoch + 1}, step {batch + 1}"
@@ -143,7 +152,7 @@ class Keeper(keras.callbacks.Callback):
         names = {"loss": "cross_entropy", "accuracy": "accuracy"}
         found = {f"{w}{k}": logs[f"{w}{v}"] for k, v in names.items() for w in ("", "val_")}
         found["lr"] = self.model.optimizer.learning_rate
-        plain = {k: float(f"{float(v):.7g}") for k, v in found.items()}  # as many digits as float32 has
+        plain = {k: _rounded(v) for k, v in found.items()}
         return row_of(plain | {"epoch": epoch + 1, "seconds": time.perf_counter() - self.began})
 
     def _state(self, rows: Sequence[Row]) -> Kept:

@@ -15,14 +15,16 @@ from torch.utils.data import DataLoader
 
 from sightline.forward import find_logits
 from sightline.training.batches import order, step_seed
+from sightline.training.history import score
 from sightline.training.job import NotFiniteError
 from sightline.training.price import charged
 from sightline.training.settings import TrainSettings
 from sightline.training.trunk import set_modes
 
-__all__ = ["Lesson", "steps_in_epoch"]
+__all__ = ["SCORE", "Lesson", "steps_in_epoch"]
 
-_PLATEAU = {"mode": "max", "factor": 0.5, "patience": 2}
+SCORE = "val_score"
+_PLATEAU = {"mode": "max", "factor": 0.5, "patience": 2, "threshold": 0.0}
 _SCHEDULE = "plateau_schedule"
 
 
@@ -151,9 +153,12 @@ class Lesson(lightning.LightningModule):
         return kind(groups, self.rate)
 
     def on_validation_epoch_end(self) -> None:
-        """Lower the rate where accuracy stands still; before the checkpoint is written, or it would not know."""
+        """Score the epoch, and lower the rate where nothing gets better: before the checkpoint is written."""
+        accuracy, loss = (self.trainer.callback_metrics[f"val_{name}"].item() for name in ("accuracy", "loss"))
+        found = score(accuracy, loss)
+        self.log(SCORE, torch.tensor(found, dtype=torch.float64))
         if self.plateau is not None:
-            self.plateau.step(self.trainer.callback_metrics["val_accuracy"].item())
+            self.plateau.step(found)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the schedule that is ours."""

@@ -28,7 +28,7 @@ from sightline.training.features import features_of, tail_of
 from sightline.training.heads import find_heads, with_heads
 from sightline.training.history import Row, best_row, event_log, row_of, write_history
 from sightline.training.job import Fitted, Job, NotFiniteError, told_plan
-from sightline.training.lesson import Lesson, steps_in_epoch
+from sightline.training.lesson import SCORE, Lesson, steps_in_epoch
 from sightline.training.settings import TrainSettings
 from sightline.training.trunk import Trunk, freeze
 
@@ -175,13 +175,11 @@ def _is_over(rows: list[Row], asked: TrainSettings) -> bool:
 
 def _trainer(job: Job, history: _History) -> lightning.Trainer:
     kept = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(job.checkpoints, "best", monitor="val_accuracy", mode="max", **kept)
+    best = ModelCheckpoint(job.checkpoints, "best", monitor=SCORE, mode="max", **kept)
     last = ModelCheckpoint(job.checkpoints, "last", **kept)  # for save_last writes only where the best is written too
     watched: list[lightning.Callback] = [history, best, last]
     if job.settings.patience:
-        watched.append(
-            EarlyStopping("val_accuracy", 0.0, job.settings.patience, mode="max", check_on_train_epoch_end=True)
-        )
+        watched.append(EarlyStopping(SCORE, 0.0, job.settings.patience, mode="max", check_on_train_epoch_end=True))
     gpu = job.model.device.type == "cuda"
     return lightning.Trainer(
         accelerator="gpu" if gpu else job.model.device.type,
