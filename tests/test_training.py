@@ -67,6 +67,19 @@ def test_the_best_epoch_is_kept_and_its_accuracy_is_that_of_the_model(data: Data
     assert np.mean(np.array(said) == data.val.labels) == pytest.approx(found.best.val_accuracy)
 
 
+def test_of_equal_accuracies_the_lower_loss_is_kept(digits: DataSet, tmp_path: Path) -> None:
+    """Two validation series give an accuracy in steps of a half, on which a net that learns seems to stand."""
+    few = replace(digits, val=Part(digits.val.images[:2], digits.val.labels[:2]))
+    asked = TrainSettings(model="mnist1d-cnn", epochs=6, patience=0, lr=1e-3)
+    found = train(few, out=tmp_path / "run", settings=asked)
+    rows = found.fitted.rows
+    same = [row for row in rows if row.val_accuracy == found.best.val_accuracy]
+    assert len(same) > 1
+    assert found.best.val_loss == min(row.val_loss for row in same)
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert kept["epoch"] + 1 == found.best.epoch
+
+
 def test_history_and_events_say_the_same(data: DataSet, tmp_path: Path) -> None:
     found = train(data, out=tmp_path / "run", settings=QUICK)
     rows = read_history(tmp_path / "run" / "history.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -198,6 +199,8 @@ def _callbacks(job: Job) -> dict[str, Any]:
         found["early"] = keras.callbacks.EarlyStopping(**watched, patience=asked.patience)
     if asked.schedule == "plateau":
         found["plateau"] = keras.callbacks.ReduceLROnPlateau(**watched, factor=0.5, patience=3, min_delta=0.0)
+    for counting in found.values():
+        counting.monitor_op = operator.gt  # Keras' own compares in float32, where scores of equal accuracy are the same
     return found
 
 
