@@ -169,7 +169,7 @@ def test_a_bundle_opens_with_its_classes_and_preprocessing(bundle):
     assert found.input_size == (12, 12)
     about = json.loads((bundle / "sightline.json").read_text())
     assert about["kind"] == "keras"
-    assert about["head"] == "head"
+    assert about["heads"][0] == "head"
     picture = data().val.images[0]
     explanation = sightline.explain(found, picture, method="grad_cam")
     assert explanation.predictions[0]["label"] in made.CLASSES

@@ -44,7 +44,13 @@ def fit(job: Job) -> Fitted:
     lr = asked.lr or (1e-4 if how != "features" and not untrained else 1e-3)
     with quiet(), logits_only(end.closing), freeze(model, str(how)) as trunk, keras.device(model.device.type):
         lesson = _lesson(job, trunk, lr)
-        about = {"head": end.head, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
+        about = {
+            "heads": (end.head,),
+            "freeze": how,
+            "frozen_layers": trunk.frozen,
+            "layers": trunk.layers,
+            "lr": lr,
+        } | {
             "features_cached": lesson.cached,
             "class_weights": lesson.weights,
         }
