@@ -62,7 +62,7 @@ def test_json_is_one_object(run, shapes: Path, tmp_path: Path) -> None:
     ("words", "wanted"),
     [
         (["--epochs", "1"], "no model came"),
-        (["--model", "small-cmm"], "there is no model 'small-cmm'. Did you mean small-cnn?"),
+        (["--model", "small-cmm"], "there is no model 'small-cmm'. Did you mean small-cnn"),
         (["--model", "small-cnn", "--freeze", "feature"], "Did you mean features?"),
         (["--model", "small-cnn", "--freeze", "99"], "so nothing would be learned"),
         (["--model", "small-cnn", "--augment", "turn"], "augment: 'turn'; wanted all, none"),
@@ -98,3 +98,28 @@ def test_a_preset_can_be_changed_in_one_number(run, tmp_path: Path) -> None:
     assert run("train", "mnist1d", *words)[0] == 0
     asked = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
     assert (asked["steps_per_epoch"], asked["epochs"], asked["optimizer"], asked["lr"]) == (2, 1, "sgd", 0.01)
+
+
+def test_a_folder_inside_the_data_is_no_place_for_the_results(run, shapes: Path) -> None:
+    code, _, told = run("train", shapes, "--model", "small-cnn", "--out", shapes / "run")
+    assert code == 2
+    assert "would become a class" in told
+    assert not (shapes / "run").exists()
+
+
+def test_what_ended_before_its_first_epoch_can_be_begun_anew(run, shapes: Path, tmp_path: Path) -> None:
+    words = ["train", shapes, "--model", "small-cnn", "--epochs", 1, "--no-report", "--out", tmp_path / "run"]
+    code, _, told = run(*words, "--lr", "1e20", "--optimizer", "sgd")
+    assert code == 2
+    assert "not one epoch had ended" in told
+    assert "go on with" not in told
+    assert run(*words)[0] == 0
+    code, _, told = run(*words)
+    assert (code, "add --resume" in told, "go on with" in told) == (2, True, False)
+
+
+def test_a_size_is_given_once(run, shapes: Path, tmp_path: Path) -> None:
+    words = ["--model", "small-cnn", "--image-size", 64, "--preprocess", "resize=80,crop=72", "--out", tmp_path / "run"]
+    code, _, told = run("train", shapes, *words)
+    assert code == 2
+    assert "came together" in told

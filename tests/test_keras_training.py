@@ -17,7 +17,7 @@ from sightline.models.adapted import bare
 from sightline.models.keras import quiet
 from sightline.training.augment import read_augmentation
 from sightline.training.batches import Examples, order, weights_of_classes
-from sightline.training.history import read_history
+from sightline.training.history import best_row, read_history
 from sightline.training.keras_batches import Batches, layout_of
 from sightline.training.keras_fit import fit
 from sightline.training.keras_heads import freeze, logits_only, sized, tail_of, with_head
@@ -58,7 +58,7 @@ def test_a_model_learns_and_ends_in_a_softmax(tmp_path):
 def test_the_best_epoch_is_kept_and_only_its_file(tmp_path):
     learned = fit(job(sequential(), tmp_path, epochs=6, freeze="none", lr=0.2))
     accuracies = [r.val_accuracy for r in learned.rows]
-    best = accuracies.index(max(accuracies)) + 1
+    best = best_row(learned.rows).epoch
     assert [f.name for f in (tmp_path / "checkpoints").glob("best*")] == [f"best-{best:04d}.weights.h5"]
     part = data().val
     examples = Examples(part, learned.model.preprocessing)
@@ -328,6 +328,6 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         fit(job(Own(5), tmp_path / "a"))
     learned = fit(job(Own(3), tmp_path / "b", epochs=1))
     assert len(learned.rows) == 1
-    assert learned.about["head"].startswith("dense")
+    assert learned.about["heads"][0].startswith("dense")
     with pytest.raises(ModelError, match=r"last layer is to be replaced, but 'conv2d"):
         fit(job(functional([layers.Conv2D(6, 3), layers.MaxPooling2D(10), layers.Reshape((3, 2))]), tmp_path / "c"))

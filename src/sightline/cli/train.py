@@ -15,7 +15,7 @@ import typer
 from sightline.cli import options as opt
 from sightline.cli.console import console, note, print_json
 from sightline.cli.session import parse_preprocessing
-from sightline.errors import SightlineError
+from sightline.errors import ParameterError, SightlineError
 
 if TYPE_CHECKING:
     from sightline.geometry import Preprocessing
@@ -40,8 +40,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="FOLDER",
-        help="A folder of class folders (or train/ and val/ with them), or what is generated: mnist1d, "
-        "demo/honest, demo/cheating, demo/vit.",
+        help="A folder of class folders (or train/ and val/ with them), an .npz of series x (N, L) and y (N,), or what "
+        "is generated: mnist1d, demo/honest, demo/cheating, demo/vit.",
         show_default=False,
     ),
 ]
@@ -147,12 +147,14 @@ def train_command(
     json: opt.Json = False,
 ) -> None:
     """Train a classifier on a folder of pictures, and write what explain, evaluate and errors open."""
+    from sightline.training.place import has_begun
     from sightline.training.run import train
 
     settings = _settings(folder, model, preset, choices)
-    how = _preprocessing(preprocess, fit)
+    how = _preprocessing(preprocess, fit, choices.image_size)
+    stages: list[str] = []
     try:
-        with _shown() as told:
+        with _shown(stages) as told:
             found = train(
                 folder,
                 out=out,
@@ -164,8 +166,8 @@ def train_command(
                 report=report,
                 told=told,
             )
-    except (KeyboardInterrupt, SightlineError) as error:
-        if isinstance(error, KeyboardInterrupt) or (out / "checkpoints").is_dir():
+    except (KeyboardInterrupt, SightlineError):
+        if "training" in stages and has_begun(out):
             note(_how_to_go_on())
         raise
     if json:
@@ -197,8 +199,10 @@ def _code(found: Training) -> int:
     return 2 if found.fitted.ended == "loss not finite" or found.data.skipped else 0
 
 
-def _preprocessing(text: str | None, fit: Any) -> Callable[[Preprocessing], Preprocessing]:
+def _preprocessing(text: str | None, fit: Any, size: int | None) -> Callable[[Preprocessing], Preprocessing]:
     """Return how a model's own preprocessing is changed."""
+    if size is not None and text is not None and ("resize" in text or "crop" in text):
+        raise ParameterError(f"--image-size {size} and --preprocess {text} came together; give one of them.")
 
     def changed(usual: Preprocessing) -> Preprocessing:
         found = usual if text is None else parse_preprocessing(text, usual)
@@ -207,22 +211,39 @@ def _preprocessing(text: str | None, fit: Any) -> Callable[[Preprocessing], Prep
     return changed
 
 
+_STAGES = {
+    "features": "computing what the frozen layers make of {} examples",
+    "validation": "looking at the answers on {} validation examples",
+    "test": "looking at the answers on {} test examples",
+    "methods": "measuring which explanations can be believed",
+}
+
+
 @contextmanager
-def _shown() -> Iterator[Told]:
-    """Show a bar on a terminal, and a line for each epoch everywhere."""
+def _shown(stages: list[str]) -> Iterator[Told]:
+    """Show a bar on a terminal, and a line for each epoch everywhere; each stage's name goes to ``stages``."""
     from sightline.training.job import Told
 
+    def begun(name: str, steps: int) -> None:
+        stages.append(name)
+        if name in _STAGES:
+            note(_STAGES[name].format(steps))
+
     if not sys.stderr.isatty():
-        yield Told(note=note, epoch=lambda row: note(_line(row)))
+        yield Told(stage=begun, note=note, epoch=lambda row: note(_line(row)))
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    left = (TimeRemainingColumn(compact=True), TextColumn("left at most"))
-    with Progress(*columns, *left, console=console(err=True), transient=True) as bar:
+    with Progress(*columns, TimeElapsedColumn(), console=console(err=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
+
+        def next_stage(name: str, steps: int) -> None:
+            stages.append(name)
+            bar.reset(task, description=name, total=steps)
+
         yield Told(
-            stage=lambda name, steps: bar.reset(task, description=name, total=steps),
+            stage=next_stage,
             step=lambda steps: bar.advance(task, steps),
             epoch=lambda row: bar.console.print(_line(row)),
             note=bar.console.print,
@@ -231,24 +252,27 @@ def _shown() -> Iterator[Told]:
 
 def _line(row: Row) -> str:
     return (
-        f"epoch {row.epoch:3d}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}   validation: loss {row.val_loss:.4f}"
-        f"  accuracy {row.val_accuracy:.4f}   {row.seconds:.1f} s"
+        f"epoch {row.epoch:3d}  loss {row.loss:.4f}  acc {row.accuracy:.4f}  |  val loss {row.val_loss:.4f}  "
+        f"acc {row.val_accuracy:.4f}  {row.seconds:.1f} s"
     )
 
 
 def _print(found: Training) -> None:
-    screen, best, ended = console(), found.best, found.fitted
-    for text in ended.notes:
-        screen.print(f"note: {text}")
+    from sightline.training.history import best_row
+
+    screen, best, kept, ended = console(), best_row(found.fitted.rows), found.best, found.fitted
+    one, several = ("SERIES", "series") if found.model.input_dims == 1 else ("IMAGE", "images")
     if ended.why:
         screen.print(f"stopped: {ended.why}")
     screen.print(
-        f"best of {len(ended.rows)} epochs: epoch {best.epoch}, validation accuracy {best.val_accuracy:.4f} "
-        f"on {len(found.data.val)} images ({ended.ended})"
+        f"kept epoch {kept.epoch} of {len(ended.rows)}: validation accuracy {kept.val_accuracy:.4f} on "
+        f"{len(found.data.val)} {several} ({ended.ended})"
     )
+    if kept.epoch != best.epoch:
+        screen.print(f"the last was asked for; the best was epoch {best.epoch}, {best.val_accuracy:.4f}")
     if found.test_accuracy is not None:
-        screen.print(f"test accuracy {found.test_accuracy:.4f} on {len(found.data.parts['test'])} images")
+        screen.print(f"test accuracy {found.test_accuracy:.4f} on {len(found.data.parts['test'])} {several}")
     if ended.ended == "interrupted":
         screen.print(_how_to_go_on())
     screen.print(f"→ {found.out}")
-    screen.print(f"  sightline explain IMAGE --model {shlex.quote(str(found.out))}")
+    screen.print(f"  sightline explain {one} --model {shlex.quote(str(found.out))}")

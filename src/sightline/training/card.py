@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.evaluation.mistakes.results import ModelErrors
 from sightline.evaluation.report.page import rendered, undirected
 from sightline.output import written
+from sightline.training.history import best_row
 
 if TYPE_CHECKING:
     import torch
@@ -179,7 +180,7 @@ def _called(name: str) -> str:
 
 def _of_the_end(run: Training) -> Iterator[str]:
     rows, ended = run.fitted.rows, run.fitted.ended
-    if ended == "finished" and len(rows) > 1 and run.best.epoch == rows[-1].epoch:
+    if ended == "finished" and len(rows) > 1 and best_row(rows).epoch == rows[-1].epoch:
         yield "The last epoch was the best: it may not have learned all it could; more epochs may help."
     if ended == "interrupted":
         yield "The training was interrupted, and may not have learned all it could."

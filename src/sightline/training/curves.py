@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,8 @@ def _plain(ax: Axes, name: str) -> None:
 
 
 def _saved(drawn: Figure, file: Path) -> Path:
-    with written(file) as aside:
+    with written(file) as aside, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in scripts that the font lacks: pages have them
         drawn.savefig(aside, format="png", metadata={"Software": None})
     return file
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -57,8 +57,8 @@ class Fitted:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-def told_plan(job: Job, about: Mapping[str, Any]) -> None:
-    """Tell what is about to be learned, from what, and how."""
+def told_plan(job: Job, about: Mapping[str, Any], notes: Sequence[str]) -> None:
+    """Tell what is about to be learned, from what, and how, and what is to be known of it."""
     frozen = f"{about['frozen_layers']} of {about['layers']} layers stay as they are"
     kept = ", what they make is computed once" if about["features_cached"] else ""
     learned = f"{frozen}{kept}" if about["frozen_layers"] else f"all {about['layers']} layers are learned"
@@ -67,6 +67,11 @@ def told_plan(job: Job, about: Mapping[str, Any]) -> None:
         f"{job.model.name}: {len(job.data.classes)} classes, {sizes}; {learned}; {job.settings.optimizer}, learning "
         f"rate {about['lr']:g}"
     )
+    if about["class_weights"]:
+        weights = ", ".join(f"{w:.2f}" for w in about["class_weights"])
+        job.told.note(f"note: classes of different size weigh {weights} in the loss.")
+    for text in notes:
+        job.told.note(f"note: {text}")
 
 
 class NotFiniteError(Exception):

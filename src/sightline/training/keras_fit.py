@@ -54,11 +54,12 @@ def fit(job: Job) -> Fitted:
             "features_cached": lesson.cached,
             "class_weights": lesson.weights,
         }
-        told_plan(job, about)
+        notes = tuple(_notes(untrained, trunk, lesson))
+        told_plan(job, about, notes)
         rows, ended, why = _run(job, lesson)
         _load_best(job, lesson, rows, why)
     trained = replace(model, weights=job.out.name, notes=(), _layers={}, _copies={}, _shuffled={})
-    return Fitted(trained, tuple(rows), ended, why, tuple(_notes(untrained, trunk, lesson)), about)
+    return Fitted(trained, tuple(rows), ended, why, notes, about)
 
 
 def _check(job: Job) -> None:

@@ -101,7 +101,7 @@ class Progress(keras.callbacks.Callback):
         if not bool(torch.isfinite(self.train[batch][0]).all()):
             return f"{where}: an example of that batch holds NaN or infinity; look at its file and at --preprocess"
         rate = float(self.model.optimizer.learning_rate)
-        return f"{where}: at a learning rate of {rate:.3g} the steps may be too long; try --lr {rate / 10:.3g}"
+        return f"{where}: at a learning rate of {rate:.3g} steps may be too long; try --lr {min(rate / 10, 1e-3):.3g}"
 
 
 class Keeper(keras.callbacks.Callback):

@@ -14,6 +14,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from sightline.forward import find_logits
+from sightline.models.session import called
 from sightline.training.batches import order, step_seed
 from sightline.training.history import score
 from sightline.training.job import NotFiniteError
@@ -97,7 +98,7 @@ class Lesson(lightning.LightningModule):
         """Return the loss of a batch: inputs, labels (N,) or shares (N, K), and perhaps what activity costs."""
         x, target, *costs = batch
         with charged(self.net, self.priced, costs) as charges:
-            logits = find_logits(self.net(x), len(x)).float()
+            logits = find_logits(called(self.net, x), len(x)).float()
         loss = cross_entropy(logits, target, self.class_weights, label_smoothing=self.asked.label_smoothing)
         loss = sum(charges, start=loss)
         if not math.isfinite(loss.item()):
@@ -121,7 +122,7 @@ class Lesson(lightning.LightningModule):
         if not bool(torch.isfinite(x).all()):
             return f"{where}: an example of that batch holds NaN or infinity; look at its file and at --preprocess"
         rate = self.optimizers().param_groups[0]["lr"]
-        return f"{where}: at a learning rate of {rate:.3g} the steps may be too long; try --lr {rate / 10:.3g}"
+        return f"{where}: at a learning rate of {rate:.3g} steps may be too long; try --lr {min(rate / 10, 1e-3):.3g}"
 
     # --- optimizer ------------------------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ def _findings(run: Training, found: Mapping[str, ModelErrors], ranked: Ranked) -
     chosen = run.settings.restore_best and len(run.fitted.rows) > 1
     if "test" in found:
         by = ", by which the weights were chosen" if chosen else ""
-        yield f"These played no part in the training. {_right(found['validation'], 'validation')}{by}."
+        yield f"What the title counts played no part in the training. {_right(found['validation'], 'validation')}{by}."
     else:
         yield (
             "The weights were chosen by these, so on new ones expect a little less; there is no test part that could "

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import platform
+import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sightline.errors import InputError, ModelError, ParameterError
 from sightline.geometry import Preprocessing
@@ -22,7 +22,6 @@ from sightline.models.adapted import bare
 from sightline.models.bundle import write_bundle
 from sightline.models.load import load
 from sightline.models.model import Model
-from sightline.output import written
 from sightline.training.augment import read_augmentation
 from sightline.training.data import DataSet
 from sightline.training.folders import read_folder
@@ -30,13 +29,12 @@ from sightline.training.heads import trainable
 from sightline.training.history import Row, best_row
 from sightline.training.job import Fitted, Job, Told
 from sightline.training.libraries import import_lightning, import_tensorboard
+from sightline.training.place import check_place, prepared
 from sightline.training.presets import GENERATED, PRESETS
 from sightline.training.series import read_series
 from sightline.training.settings import TrainSettings
 
 __all__ = ["Training", "train"]
-
-_RUN = "run.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +100,18 @@ def train(
 
     told = told or Told()
     asked, own = _asked(data, model, settings)
+    check_place(Path(out), data, resume)
     model = _starting(asked, own, prepare, device, trust)
     found = _data(data, model, asked, told)
     for text in (*(f"skipped: {s['reason']}" for s in found.skipped), *(f"note: {n}" for n in found.notes)):
         told.note(text)
-    folder = _prepared(Path(out), _facts(asked, found, model), resume)
+    _check_kind(model, found)
+    folder = prepared(Path(out), _facts(asked, found, model))
+    python = random.getstate()  # from which libraries draw as they are imported
     try:
         fitted = _fit(Job(model, found, asked, folder, resume, told))
     finally:
+        random.setstate(python)
         shutil.rmtree(folder / "work", ignore_errors=True)
     fitted = replace(fitted, model=replace(fitted.model, labels=Labels(found.classes)))
     architecture = "" if own is not None else (asked.model or "").partition("@")[0]
@@ -122,6 +124,10 @@ def _asked(data: Any, model: Any, settings: TrainSettings | None) -> tuple[Train
     """Return the settings with the name of the model, and the model itself where an object came."""
     usual = None if isinstance(data, DataSet) else PRESETS.get(str(data))
     asked = settings or usual or TrainSettings()
+    if not isinstance(asked, TrainSettings):
+        raise ParameterError(f"settings came as a {type(asked).__name__}; wanted sightline.TrainSettings(...).")
+    if not isinstance(data, (str, os.PathLike, DataSet)):
+        raise InputError(f"a {type(data).__name__} came as data; wanted a folder, an .npz of series or a DataSet.")
     if isinstance(model, (str, os.PathLike)):
         return replace(asked, model=os.fspath(model)), None
     if model is None and asked.model is None:
@@ -192,6 +198,23 @@ def _data(data: Any, model: Model, asked: TrainSettings, told: Told) -> DataSet:
     )
 
 
+def _check_kind(model: Model, data: DataSet) -> None:
+    """Raise InputError where series came to a network for pictures or the reverse, or series of another length."""
+    images = data.train.images
+    series = isinstance(images, np.ndarray) and images.dtype != np.uint8
+    if series != (model.input_dims != 2):
+        takes, came = ("pictures", "series") if series else ("series or volumes", "pictures")
+        raise InputError(f"{model.name} takes {takes}, and {data.name} holds {came}; name another model or other data.")
+    if series and model.input_size is not None and isinstance(images, np.ndarray):
+        points = images.shape[1 : 1 + len(model.input_size)]
+        if points != model.input_size:
+            have, want = ("x".join(map(str, size)) for size in (points, model.input_size))
+            raise InputError(
+                f"{model.name} takes {want} points, and those of {data.name} have {have}; cut or resample them, or "
+                "name a network of your own: --model FILE.py:FUNCTION."
+            )
+
+
 def _fit(job: Job) -> Fitted:
     if keras.is_keras(bare(job.model.module)):
         if job.data.train.shares is not None or job.data.train.price is not None:
@@ -206,9 +229,6 @@ def _fit(job: Job) -> Fitted:
     return fit(job)
 
 
-# --- the run's folder ---------------------------------------------------------------------------------------
-
-
 def _facts(asked: TrainSettings, data: DataSet, model: Model) -> dict[str, Any]:
     """Return what a run is of: what must be the same for another to go on with it."""
     return {
@@ -217,44 +237,3 @@ def _facts(asked: TrainSettings, data: DataSet, model: Model) -> dict[str, Any]:
         "start": {"weights": model.weights, "hash": model.weights_hash},
         "preprocessing": model.preprocessing.to_dict(),
     }
-
-
-def _prepared(folder: Path, facts: Mapping[str, Any], resume: bool) -> Path:
-    """Make the run's folder, or check that what is in it can be gone on with."""
-    file = folder / _RUN
-    if not file.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} exists and is no training's folder; name a new one with --out DIR.")
-        if resume:
-            raise InputError(f"{folder} holds no training that could be resumed; leave --resume out.")
-    else:
-        _check_same(folder, json.loads(file.read_text(encoding="utf-8")), facts, resume)
-    with written(file) as aside:
-        aside.write_text(json.dumps({**facts, "versions": _versions()}, indent=2) + "\n", encoding="utf-8")
-    return folder
-
-
-def _check_same(folder: Path, before: Mapping[str, Any], facts: Mapping[str, Any], resume: bool) -> None:
-    if not resume:
-        raise InputError(
-            f"{folder} holds a training already; add --resume to go on with it, or name another --out DIR."
-        )
-    plain = json.loads(json.dumps(facts))
-    for part in facts:
-        if before.get(part) == plain[part]:
-            continue
-        names = [k for k in plain[part] if before.get(part, {}).get(k) != plain[part][k]]
-        raise InputError(
-            f"{folder} was begun with other {part} ({', '.join(names)}); resume with the same, or name another --out."
-        )
-
-
-def _versions() -> dict[str, str]:
-    listed = ("sightline", "torch", "torchvision", "lightning", "keras", "timm", "numpy", "pillow")
-    found = {"python": platform.python_version()}
-    for name in listed:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

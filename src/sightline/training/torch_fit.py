@@ -59,14 +59,15 @@ def fit(job: Job) -> Fitted:
         "features_cached": cached,
         "class_weights": weights,
     }
-    told_plan(job, about)
+    notes = tuple(_notes(job, trunk))
+    told_plan(job, about, notes)
     rows, ended, why = _run(job, lesson)
     _load_best(job, net, why)
     trained = replace(model, weights=job.out.name, notes=(), _layers={}, _copies={}, _shuffled={})
     model.module.eval()
     for parameter in model.module.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return Fitted(trained, tuple(rows), ended, why, tuple(_notes(job, trunk)), about)  # type: ignore[arg-type]
+    return Fitted(trained, tuple(rows), ended, why, notes, about)  # type: ignore[arg-type]
 
 
 def _notes(job: Job, trunk: Trunk) -> Iterator[str]:
@@ -76,7 +77,10 @@ def _notes(job: Job, trunk: Trunk) -> Iterator[str]:
             "are 0 and 1): they stay in evaluation mode."
         )
     if trunk.frozen and job.settings.freeze == "auto" and job.model.weights == "as given":
-        yield f"the weights came with the network and are taken as trained: {trunk.frozen} layers stayed as they were."
+        yield (
+            f"the weights came with the network and are taken as trained: {trunk.frozen} layers stay as they are; "
+            "--freeze none lets them learn."
+        )
     if trunk.frozen and job.model.weights == "random":
         yield f"{trunk.frozen} layers are frozen with random weights; --freeze none would let them learn."
 

@@ -24,7 +24,7 @@ __all__ = ["Cells", "Pictures", "cells_of", "drawn_of", "legends_of", "notes_of"
 
 Cells = Mapping[str, Mapping[str, Image.Image | str]]
 
-OWN_SCALE = "each map is coloured by its own largest value"
+OWN_SCALE = "each map is coloured by its own scale"
 _LARGEST = 512  # pixels a side: more are not seen in a grid, and take their time at every epoch
 _CHANNELS = 25
 
