@@ -112,10 +112,10 @@ def test_what_ended_before_its_first_epoch_can_be_begun_anew(run, shapes: Path, 
     code, _, told = run(*words, "--lr", "1e20", "--optimizer", "sgd")
     assert code == 2
     assert "not one epoch had ended" in told
-    assert "go on with" not in told
+    assert "what was learned" not in told
     assert run(*words)[0] == 0
     code, _, told = run(*words)
-    assert (code, "add --resume" in told, "go on with" in told) == (2, True, False)
+    assert (code, "add --resume" in told, "what was learned" in told) == (2, True, False)
 
 
 def test_a_size_is_given_once(run, shapes: Path, tmp_path: Path) -> None:

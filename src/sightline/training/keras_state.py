@@ -94,14 +94,19 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, _: int, logs: Any = None) -> None:
         """Score the epoch, for the callbacks that follow."""
+        if not math.isfinite(loss := float(logs["val_cross_entropy"])):
+            raise NotFiniteError(f"the validation loss became {loss} in epoch {self.epoch + 1}{self._steep()}")
         logs[SCORE] = score(_rounded(logs["val_accuracy"]), _rounded(logs["val_cross_entropy"]))
 
     def _reason(self, loss: float, batch: int) -> str:
         where = f"the loss became {loss} in epoch {self.epoch + 1}, step {batch + 1}"
         if not bool(torch.isfinite(self.train[batch][0]).all()):
             return f"{where}: an example of that batch holds NaN or infinity; look at its file and at --preprocess"
+        return f"{where}{self._steep()}"
+
+    def _steep(self) -> str:
         rate = float(self.model.optimizer.learning_rate)
-        return f"{where}: at a learning rate of {rate:.3g} steps may be too long; try --lr {min(rate / 10, 1e-3):.3g}"
+        return f": at a learning rate of {rate:.3g} steps may be too long; try --lr {min(rate / 10, 1e-3):.3g}"
 
 
 class Keeper(keras.callbacks.Callback):

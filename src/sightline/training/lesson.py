@@ -121,8 +121,11 @@ class Lesson(lightning.LightningModule):
         where = f"the loss became {loss.item()} in epoch {self.current_epoch + 1}, step {number + 1}"
         if not bool(torch.isfinite(x).all()):
             return f"{where}: an example of that batch holds NaN or infinity; look at its file and at --preprocess"
+        return f"{where}{self._steep()}"
+
+    def _steep(self) -> str:
         rate = self.optimizers().param_groups[0]["lr"]
-        return f"{where}: at a learning rate of {rate:.3g} steps may be too long; try --lr {min(rate / 10, 1e-3):.3g}"
+        return f": at a learning rate of {rate:.3g} steps may be too long; try --lr {min(rate / 10, 1e-3):.3g}"
 
     # --- optimizer ------------------------------------------------------------------------------------------
 
@@ -156,6 +159,8 @@ class Lesson(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Score the epoch, and lower the rate where nothing gets better: before the checkpoint is written."""
         accuracy, loss = (self.trainer.callback_metrics[f"val_{name}"].item() for name in ("accuracy", "loss"))
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"the validation loss became {loss} in epoch {self.current_epoch + 1}{self._steep()}")
         found = score(accuracy, loss)
         self.log(SCORE, torch.tensor(found, dtype=torch.float64))
         if self.plateau is not None:
