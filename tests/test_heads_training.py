@@ -32,7 +32,7 @@ def trained(model: str, found: DataSet, out: Path, **asked: object) -> torch.nn.
     from sightline.training.settings import TrainSettings
 
     settings = TrainSettings.from_dict({"model": model, "epochs": 1, "batch_size": 4, **asked})
-    return train(found, out=out, settings=settings, device="cpu").model.module
+    return train(found, out=out, settings=settings, device="cpu", report=False).model.module
 
 
 def head(module: torch.nn.Module) -> torch.Tensor:

@@ -96,7 +96,7 @@ def test_mnist1d_is_trained_by_its_preset(tmp_path):
     from dataclasses import replace
 
     asked = replace(preset("mnist1d"), model="keras/mnist1d-cnn", epochs=2, steps_per_epoch=20)
-    found = [train("mnist1d", out=tmp_path / n, settings=asked) for n in "ab"]
+    found = [train("mnist1d", out=tmp_path / n, settings=asked, report=False) for n in "ab"]
     assert found[0].model.weights_hash == found[1].model.weights_hash
     assert found[0].test_accuracy > 0.13
     assert found[0].fitted.about["features_cached"] is False

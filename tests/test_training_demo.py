@@ -186,7 +186,7 @@ def plain(part, **changes):
 
 
 def trained(data, out, settings=QUICK, **how):
-    return train(data, out=out, settings=settings, **how)
+    return train(data, out=out, settings=settings, report=False, **how)
 
 
 def with_train(data, part):
