@@ -171,7 +171,11 @@ _ASKED = [
 
 def started(out: Path, *more: str, limit: str = "") -> subprocess.Popen[str]:
     command = [sys.executable, "-c", limit + _COMMAND, "train", "mnist1d", *_ASKED, "--no-report", "--out", str(out)]
-    return subprocess.Popen([*command, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # What runs in a shell's background is born deaf to Ctrl-C, and so are its children.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        [*command, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heard
+    )
 
 
 def stopped_after(out: Path, epoch: int, how: signal.Signals) -> tuple[int, str, str]:
