@@ -11,7 +11,10 @@ from typing import Any
 
 from sightline.output import written
 
-__all__ = ["Row", "best_row", "event_log", "read_history", "row_of", "score", "write_history"]
+__all__ = ["SCORE", "Row", "best_row", "event_log", "is_over", "read_history", "row_of", "score", "write_history"]
+
+
+SCORE = "val_score"  # what Lightning's and Keras' own callbacks find the score of an epoch by
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,16 @@ def score(accuracy: float, loss: float) -> float:
 def best_row(rows: Sequence[Row]) -> Row:
     """Return the first epoch of the highest score."""
     return max(rows, key=lambda r: (score(r.val_accuracy, r.val_loss), -r.epoch))
+
+
+def is_over(rows: Sequence[Row], epochs: int, patience: int) -> bool:
+    """Say whether nothing is left to do after these epochs: all are there, or the patience (0: endless) is at its end.
+
+    >>> is_over([], epochs=5, patience=2)
+    False
+    """
+    waited = len(rows) - best_row(rows).epoch if rows else 0
+    return len(rows) >= epochs or bool(patience and waited >= patience)
 
 
 def write_history(rows: Sequence[Row], file: Path) -> None:

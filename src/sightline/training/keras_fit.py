@@ -14,16 +14,13 @@ from sightline.errors import InputError, ModelError
 from sightline.models.adapted import bare
 from sightline.models.keras import import_keras, quiet
 from sightline.training.augment import read_augmentation
-from sightline.training.batches import Examples, weights_of_classes
-from sightline.training.data import Part
 from sightline.training.features import features_of
-from sightline.training.history import Row, best_row, event_log
+from sightline.training.history import SCORE, Row, best_row, event_log, is_over
 from sightline.training.job import Ended, Fitted, Job, NotFiniteError, told_plan
 from sightline.training.keras_batches import Batches, layout_of
 from sightline.training.keras_heads import Trunk, freeze, logits_only, sized, stilled, tail_of, with_head
 from sightline.training.keras_lesson import compiled, decayed
-from sightline.training.keras_state import LAST, SCORE, Keeper, Progress, best_file, read_last
-from sightline.training.settings import TrainSettings
+from sightline.training.keras_state import LAST, Keeper, Progress, best_file, read_last
 
 __all__ = ["fit"]
 
@@ -37,24 +34,12 @@ def fit(job: Job) -> Fitted:
     """
     _check(job)
     model, asked = job.model, job.settings
-    untrained = model.weights == "random"
     model, end = with_head(sized(model), len(job.data.classes), asked.seed)
     job = replace(job, model=model)
-    how = asked.freeze if asked.freeze != "auto" else "none" if untrained else "features"
-    lr = asked.lr or (1e-4 if how != "features" and not untrained else 1e-3)
-    with quiet(), logits_only(end.closing), freeze(model, str(how)) as trunk, keras.device(model.device.type):
-        lesson = _lesson(job, trunk, lr)
-        about = {
-            "heads": (end.head,),
-            "freeze": how,
-            "frozen_layers": trunk.frozen,
-            "layers": trunk.layers,
-            "lr": lr,
-        } | {
-            "features_cached": lesson.cached,
-            "class_weights": lesson.weights,
-        }
-        notes = tuple(_notes(untrained, trunk, lesson))
+    with quiet(), logits_only(end.closing), freeze(model, job.freeze) as trunk, keras.device(model.device.type):
+        lesson = _lesson(job, trunk)
+        about = job.about([end.head], trunk.frozen, trunk.layers, lesson.cached)
+        notes = (*job.frozen_notes(trunk.frozen), *_baked(lesson))
         told_plan(job, about, notes)
         rows, ended, why = _run(job, lesson)
         _load_best(job, lesson, rows, why)
@@ -72,9 +57,7 @@ def _check(job: Job) -> None:
         raise ModelError(f"{job.model.name} takes further inputs, which no folder gives; wanted a model of one input.")
 
 
-def _notes(untrained: bool, trunk: Trunk, lesson: _Lesson) -> Iterator[str]:
-    if trunk.frozen and untrained:
-        yield f"{trunk.frozen} layers are frozen with random weights; --freeze none would let them learn."
+def _baked(lesson: _Lesson) -> Iterator[str]:
     if lesson.baked:
         yield (
             f"{lesson.baked} weights came with regularisers of their own, which were left out: the weight decay of the "
@@ -95,27 +78,25 @@ class _Lesson:
     val: Batches
     learner: Any
     cached: bool
-    weights: list[float] | None
     baked: int
 
 
-def _lesson(job: Job, trunk: Trunk, lr: float) -> _Lesson:
+def _lesson(job: Job, trunk: Trunk) -> _Lesson:
     asked, model = job.settings, job.model
     net, train, val, cached = _examples(job, trunk)
-    weights = weights_of_classes(job.data.train.counts(len(job.data.classes)), asked.class_weights)
     lay = (lambda x: x) if cached else layout_of(model)
     norms = any(isinstance(part, keras.layers.BatchNormalization) and part.trainable for part in net._flatten_layers())
-    given = Batches(train, asked, lay, model.device, weights=weights, shuffled=True, paired=norms)
+    given = Batches(train, asked, lay, model.device, weights=job.class_weights, shuffled=True, paired=norms)
     held = Batches(val, asked, lay, model.device)
     baked = len({v.path for v in net.trainable_variables if v.regularizer is not None})
-    learner = compiled(net, asked, lr, len(job.data.classes), len(given), model.device)
-    return _Lesson(net, trunk, given, held, learner, cached, weights, baked)
+    learner = compiled(net, asked, job.lr, len(job.data.classes), len(given), model.device)
+    return _Lesson(net, trunk, given, held, learner, cached, baked)
 
 
 def _examples(job: Job, trunk: Trunk) -> tuple[Any, Any, Any, bool]:
     """Return the net that is trained with its examples: the learned end on kept features where that is exact."""
     augmentation = read_augmentation(job.settings.augment)
-    train, val = (_part(job, p) for p in (job.data.train, job.data.val))
+    train, val = (job.examples(p) for p in (job.data.train, job.data.val))
     tail = tail_of(job.model, trunk) if augmentation.is_none else None
     if tail is None:
         return bare(job.model.module), replace(train, augmentation=augmentation), val, False
@@ -126,12 +107,6 @@ def _examples(job: Job, trunk: Trunk) -> tuple[Any, Any, Any, bool]:
         for n, e in (("train", train), ("val", val))
     ]
     return tail, kept[0], kept[1], True
-
-
-def _part(job: Job, part: Part) -> Examples:
-    return Examples(
-        part, job.model.preprocessing, job.model.input_dims, seed=job.settings.seed, max_pixels=job.model.max_pixels
-    )
 
 
 # --- Keras' fit -----------------------------------------------------------------------------------------------
@@ -151,7 +126,7 @@ def _run(job: Job, lesson: _Lesson) -> tuple[list[Row], Ended, str]:
         others = _callbacks(job)
         keeper = Keeper(job, lesson.net, others, add, kept)
         try:
-            if not _is_over(before, asked):
+            if not is_over(before, asked.epochs, asked.patience):
                 _fit(lesson, [Progress(job, lesson.train), *others.values(), keeper], len(before), asked.epochs)
         except NotFiniteError as error:
             return keeper.rows, "loss not finite", str(error)
@@ -170,12 +145,6 @@ def _fit(lesson: _Lesson, callbacks: list[Any], first: int, epochs: int) -> None
         shuffle=False,
         verbose=0,
     )
-
-
-def _is_over(rows: tuple[Row, ...], asked: TrainSettings) -> bool:
-    """Say whether nothing is left to do after these epochs."""
-    waited = len(rows) - best_row(rows).epoch if rows else 0
-    return len(rows) >= asked.epochs or bool(asked.patience and waited >= asked.patience)
 
 
 class _BestNet(keras.callbacks.ModelCheckpoint):

@@ -20,15 +20,15 @@ import torch
 from sightline.models.keras import import_keras
 from sightline.output import written
 from sightline.training.batches import epoch_seed
-from sightline.training.history import Row, best_row, row_of, score, write_history
+from sightline.training.history import SCORE, Row, best_row, row_of, score, write_history
 from sightline.training.job import Job, NotFiniteError
 from sightline.training.keras_batches import Batches
 
-__all__ = ["LAST", "SCORE", "Keeper", "Kept", "Progress", "best_file", "read_last"]
+__all__ = ["LAST", "Keeper", "Kept", "Progress", "best_file", "read_last"]
 
 keras: Any = import_keras()
 
-LAST, SCORE = "last.npz", "val_score"
+LAST = "last.npz"
 _COUNTED = ("best", "wait", "cooldown_counter")
 
 

@@ -16,15 +16,14 @@ from torch.utils.data import DataLoader
 from sightline.forward import find_logits
 from sightline.models.session import called
 from sightline.training.batches import order, step_seed
-from sightline.training.history import score
+from sightline.training.history import SCORE, score
 from sightline.training.job import NotFiniteError
 from sightline.training.price import charged
 from sightline.training.settings import TrainSettings
 from sightline.training.trunk import set_modes
 
-__all__ = ["SCORE", "Lesson", "steps_in_epoch"]
+__all__ = ["Lesson", "steps_in_epoch"]
 
-SCORE = "val_score"
 _PLATEAU = {"mode": "max", "factor": 0.5, "patience": 2, "threshold": 0.0}
 _SCHEDULE = "plateau_schedule"
 
@@ -57,12 +56,11 @@ class Lesson(lightning.LightningModule):
         weights: Sequence[float] | None = None,
         priced: str | None = None,
         on_step: Callable[[int], None] = lambda steps: None,
-        workers: int = 0,
     ) -> None:
         super().__init__()
         self.net, self.train_examples, self.val_examples = net, train, val
         self.priced = priced
-        self.asked, self.rate, self.kept, self.on_step, self.workers = asked, lr, kept, on_step, workers
+        self.asked, self.rate, self.kept, self.on_step = asked, lr, kept, on_step
         self.norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self.plateau: lr_scheduler.ReduceLROnPlateau | None = None
         found = None if weights is None else torch.tensor(weights)
@@ -82,7 +80,7 @@ class Lesson(lightning.LightningModule):
         return self._loader(self.val_examples, [(0, n) for n in range(len(self.val_examples))])
 
     def _loader(self, examples: Any, keys: list[tuple[int, int]]) -> Any:
-        return DataLoader(examples, self.asked.batch_size, sampler=keys, num_workers=self.workers)
+        return DataLoader(examples, self.asked.batch_size, sampler=keys)
 
     # --- steps ----------------------------------------------------------------------------------------------
 

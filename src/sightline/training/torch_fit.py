@@ -22,14 +22,11 @@ from torch import nn
 from sightline.errors import ModelError
 from sightline.output import written
 from sightline.training.augment import read_augmentation
-from sightline.training.batches import Examples, weights_of_classes
-from sightline.training.data import Part
 from sightline.training.features import features_of, tail_of
 from sightline.training.heads import find_heads, with_heads
-from sightline.training.history import Row, best_row, event_log, row_of, write_history
-from sightline.training.job import Fitted, Job, NotFiniteError, told_plan
-from sightline.training.lesson import SCORE, Lesson, steps_in_epoch
-from sightline.training.settings import TrainSettings
+from sightline.training.history import SCORE, Row, event_log, is_over, row_of, write_history
+from sightline.training.job import Ended, Fitted, Job, NotFiniteError, told_plan
+from sightline.training.lesson import Lesson, steps_in_epoch
 from sightline.training.trunk import Trunk, freeze
 
 __all__ = ["fit"]
@@ -46,20 +43,13 @@ def fit(job: Job) -> Fitted:
     heads = find_heads(model.module, model.example_input().to(model.device, model.dtype))
     if tuple(model.labels) != job.data.classes:  # else it goes on from what it knows of the same question
         with_heads(model.module, heads, len(job.data.classes), asked.seed)
-    how = asked.freeze if asked.freeze != "auto" else "none" if model.weights == "random" else "features"
-    trunk = freeze(model, heads, how)
+    trunk = freeze(model, heads, job.freeze)
     net, train, val, cached = _examples(job, trunk)
-    lr = asked.lr or (1e-4 if how != "features" and model.weights != "random" else 1e-3)
-    weights = weights_of_classes(job.data.train.counts(len(job.data.classes)), asked.class_weights)
     priced = None if job.data.train.price is None else job.data.train.price.layer
-    lesson = Lesson(
-        net, train, val, asked, lr, kept=trunk.resting, weights=weights, priced=priced, on_step=job.told.step
-    )
-    about = {"heads": heads, "freeze": how, "frozen_layers": trunk.frozen, "layers": trunk.layers, "lr": lr} | {
-        "features_cached": cached,
-        "class_weights": weights,
-    }
-    notes = tuple(_notes(job, trunk))
+    weights, tell = job.class_weights, job.told.step
+    lesson = Lesson(net, train, val, asked, job.lr, kept=trunk.resting, weights=weights, priced=priced, on_step=tell)
+    about = job.about(heads, trunk.frozen, trunk.layers, cached)
+    notes = (*_folded(job, trunk), *job.frozen_notes(trunk.frozen))
     told_plan(job, about, notes)
     rows, ended, why = _run(job, lesson)
     _load_best(job, net, why)
@@ -67,28 +57,21 @@ def fit(job: Job) -> Fitted:
     model.module.eval()
     for parameter in model.module.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return Fitted(trained, tuple(rows), ended, why, notes, about)  # type: ignore[arg-type]
+    return Fitted(trained, tuple(rows), ended, why, notes, about)
 
 
-def _notes(job: Job, trunk: Trunk) -> Iterator[str]:
+def _folded(job: Job, trunk: Trunk) -> Iterator[str]:
     if trunk.folded:
         yield (
             f"{len(trunk.folded)} batch norms of {job.model.name} were folded into their neighbours (their statistics "
             "are 0 and 1): they stay in evaluation mode."
         )
-    if trunk.frozen and job.settings.freeze == "auto" and job.model.weights == "as given":
-        yield (
-            f"the weights came with the network and are taken as trained: {trunk.frozen} layers stay as they are; "
-            "--freeze none lets them learn."
-        )
-    if trunk.frozen and job.model.weights == "random":
-        yield f"{trunk.frozen} layers are frozen with random weights; --freeze none would let them learn."
 
 
 def _examples(job: Job, trunk: Trunk) -> tuple[nn.Module, Any, Any, bool]:
     """Return the net that is trained with its examples: the tail on kept features where that is exact."""
     augmentation = read_augmentation(job.settings.augment)
-    train, val = (_part(job, p) for p in (job.data.train, job.data.val))
+    train, val = (job.examples(p) for p in (job.data.train, job.data.val))
     cacheable = augmentation.is_none and job.data.train.price is None  # a price may lie on what is not kept
     tail = tail_of(job.model, trunk.learned) if cacheable else None
     if tail is None:
@@ -99,12 +82,6 @@ def _examples(job: Job, trunk: Trunk) -> tuple[nn.Module, Any, Any, bool]:
         for n, e in (("train", train), ("val", val))
     ]
     return tail, kept[0], kept[1], True
-
-
-def _part(job: Job, part: Part) -> Examples:
-    return Examples(
-        part, job.model.preprocessing, job.model.input_dims, seed=job.settings.seed, max_pixels=job.model.max_pixels
-    )
 
 
 # --- Lightning ----------------------------------------------------------------------------------------------
@@ -147,7 +124,7 @@ class _History(lightning.Callback):
         self.rows = [row_of(row) for row in state_dict["rows"]]
 
 
-def _run(job: Job, lesson: Lesson) -> tuple[list[Row], str, str]:
+def _run(job: Job, lesson: Lesson) -> tuple[list[Row], Ended, str]:
     again = job.checkpoints / LAST if job.resume and (job.checkpoints / LAST).is_file() else None
     before = [] if again is None else _rows_of(again)
     steps = steps_in_epoch(len(lesson.train_examples), job.settings)
@@ -155,12 +132,15 @@ def _run(job: Job, lesson: Lesson) -> tuple[list[Row], str, str]:
     job.told.step(steps * len(before))
     with event_log(job.out / "tensorboard", len(before) + 1) as add, _quiet(), torch.random.fork_rng():
         history = _History(job, add, before)
+        trainer = _trainer(job, history)
         try:
-            if not _is_over(before, job.settings):
-                _trainer(job, history).fit(lesson, ckpt_path=again, weights_only=True)
+            if not is_over(before, job.settings.epochs, job.settings.patience):
+                trainer.fit(lesson, ckpt_path=again, weights_only=True)
         except NotFiniteError as error:
             return history.rows, "loss not finite", str(error)
-        except SystemExit:  # what Lightning makes of Ctrl-C
+        except SystemExit:
+            if not trainer.interrupted:  # somebody else's exit, not what Lightning makes of Ctrl-C
+                raise
             return history.rows, "interrupted", ""
     early = len(history.rows) < job.settings.epochs
     return history.rows, "stopped early" if early else "finished", ""
@@ -169,12 +149,6 @@ def _run(job: Job, lesson: Lesson) -> tuple[list[Row], str, str]:
 def _rows_of(checkpoint: Path) -> list[Row]:
     kept = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
     return [row_of(row) for row in kept[_History.__qualname__]["rows"]]
-
-
-def _is_over(rows: list[Row], asked: TrainSettings) -> bool:
-    """Say whether nothing is left to do after these epochs."""
-    waited = len(rows) - best_row(rows).epoch if rows else 0
-    return len(rows) >= asked.epochs or bool(asked.patience and waited >= asked.patience)
 
 
 def _trainer(job: Job, history: _History) -> lightning.Trainer:
