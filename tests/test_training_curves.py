@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sightline.evaluation.mistakes.classification import class_numbers
-from sightline.training.curves import charts, draw_curves, draw_roc, rate_changes
+from sightline.training.curves import _drawable, charts, draw_curves, draw_roc, rate_changes
 from sightline.training.history import best_row
 from trainings import epochs
 
@@ -70,3 +70,13 @@ def test_roc_curves_of_many_classes_are_drawn_and_of_one_class_are_none(tmp_path
     one = class_numbers(np.zeros(4, int), np.zeros(4, int), chances[:4], {0: "only"})
     assert draw_roc(one, tmp_path / "one.png", "one") is None
     assert not (tmp_path / "one.png").exists()
+
+
+def test_a_name_that_the_font_cannot_draw_is_a_number(tmp_path: Path) -> None:
+    """Warnings are errors here, and matplotlib warns of each letter that it would draw as an empty box."""
+    chances = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
+    found = class_numbers(np.array([0, 1, 1, 0]), chances.argmax(1), chances, {0: "三角形", 1: "Kreis"})
+    file = draw_roc(found, tmp_path / "roc.png", "shapes")
+    assert file is not None
+    assert file.is_file()
+    assert [_drawable(c) for c in found] == ["class 0", "Kreis"]

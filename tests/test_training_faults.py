@@ -194,17 +194,7 @@ def rows(out: Path) -> list[list[str]]:
     return [line.split(",")[:-1] for line in (out / "history.csv").read_text().splitlines()]
 
 
-@pytest.fixture
-def one_thread():
-    """Add in the order in which the other processes do, which have one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
 def test_a_killed_training_resumed_ends_with_the_metrics_of_an_unbroken_one(tmp_path: Path) -> None:
     assert stopped_after(tmp_path / "killed", 2, signal.SIGKILL)[0] == -signal.SIGKILL
     assert not (tmp_path / "killed" / "sightline.json").exists()
@@ -218,7 +208,6 @@ def test_a_killed_training_resumed_ends_with_the_metrics_of_an_unbroken_one(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
 def test_ctrl_c_keeps_the_best_and_says_how_to_go_on(tmp_path: Path) -> None:
     code, said, _ = stopped_after(tmp_path / "run", 2, signal.SIGINT)
     assert code == 130

@@ -313,7 +313,7 @@ def _classes(config: Any) -> Iterator[tuple[str, str, str | None]]:
 def quiet() -> Iterator[None]:
     """Keep Keras' own warnings, of NumPy's and its own older ways, to itself."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"keras\..*")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"keras\..*")
         yield
 
 

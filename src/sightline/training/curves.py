@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +116,7 @@ def _plain(ax: Axes, name: str) -> None:
 
 
 def _saved(drawn: Figure, file: Path) -> Path:
-    with written(file) as aside, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in scripts that the font lacks: pages have them
+    with written(file) as aside:
         drawn.savefig(aside, format="png", metadata={"Software": None})
     return file
 
@@ -135,7 +133,7 @@ def draw_roc(classes: Sequence[ClassNumbers], file: Path, title: str) -> Path | 
         ax.plot(*c.roc, color="#b8bfc7", lw=1.2, zorder=1)
     for n, c in enumerate(defined[:_NAMED]):
         style = _DASHES[n % len(_DASHES)]
-        ax.plot(*c.roc, color=_CLASSES[n], ls=style, lw=2.8, label=f"{_short(c.label)}   {c.auc:.3f}")
+        ax.plot(*c.roc, color=_CLASSES[n], ls=style, lw=2.8, label=f"{_short(_drawable(c))}   {c.auc:.3f}")
     _plain(ax, "found of the class (true positives)")
     ax.set_xlabel("false alarms among the others (false positives)", fontsize=16, color=_INK)
     ax.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
@@ -145,6 +143,14 @@ def draw_roc(classes: Sequence[ClassNumbers], file: Path, title: str) -> Path | 
     legend = ax.legend(title=heading, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=15, frameon=False)
     legend.get_title().set_fontsize(15)
     return _saved(drawn, file)
+
+
+def _drawable(c: ClassNumbers) -> str:
+    """Return a class's name, or its number where the name is in a script that the font has not; pages show all."""
+    from matplotlib import font_manager, ft2font
+
+    known = ft2font.FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    return c.label if all(ord(letter) in known for letter in c.label) else f"class {c.index}"
 
 
 def _short(label: str, most: int = 26) -> str:

@@ -33,34 +33,21 @@ _DEMO = TrainSettings(
     seed=20,
 )
 
+_RECORDED = TrainSettings(
+    freeze="none",
+    patience=0,
+    optimizer="sgd",
+    lr=0.01,
+    momentum=0.0,
+    weight_decay=_L2,
+    schedule="constant",
+    class_weights="none",
+    restore_best=False,
+)
+
 PRESETS: Mapping[str, TrainSettings] = {
-    "mnist1d": TrainSettings(
-        model="mnist1d-cnn",
-        freeze="none",
-        epochs=200,
-        patience=0,
-        optimizer="sgd",
-        lr=0.01,
-        momentum=0.0,
-        weight_decay=_L2,
-        schedule="constant",
-        class_weights="none",
-        restore_best=False,
-    ),
-    "hmt-vgg7": TrainSettings(
-        model="vgg7",
-        freeze="none",
-        epochs=120,
-        patience=0,
-        optimizer="sgd",
-        lr=0.01,
-        momentum=0.0,
-        weight_decay=_L2,
-        schedule="constant",
-        augment="hflip,vflip,rotate=15,shear=5.7",
-        class_weights="none",
-        restore_best=False,
-    ),
+    "mnist1d": replace(_RECORDED, model="mnist1d-cnn", epochs=200),
+    "hmt-vgg7": replace(_RECORDED, model="vgg7", epochs=120, augment="hflip,vflip,rotate=15,shear=5.7"),
     "cats-dogs-vgg16": TrainSettings(
         model="vgg16",
         freeze="features",
@@ -79,7 +66,7 @@ PRESETS: Mapping[str, TrainSettings] = {
 }
 
 GENERATED: Mapping[str, Callable[[int], DataSet]] = {
-    "mnist1d": lambda seed: mnist1d_data(),
+    "mnist1d": lambda seed: mnist1d_data(),  # the recorded draw, whatever the seed of the training
     "demo/honest": partial(demo_data, "honest"),
     "demo/cheating": partial(demo_data, "cheating"),
     "demo/vit": partial(demo_data, "vit"),
