@@ -123,3 +123,12 @@ def test_a_size_is_given_once(run, shapes: Path, tmp_path: Path) -> None:
     code, _, told = run("train", shapes, *words)
     assert code == 2
     assert "came together" in told
+
+
+def test_a_damaged_record_of_a_training_is_said(run, shapes: Path, tmp_path: Path) -> None:
+    words = ["train", shapes, "--model", "small-cnn", "--epochs", 1, "--no-report", "--out", tmp_path / "run"]
+    assert run(*words)[0] == 0
+    (tmp_path / "run" / "run.json").write_text("{")
+    code, _, told = run(*words, "--resume")
+    assert code == 2
+    assert "is not what a training writes" in told

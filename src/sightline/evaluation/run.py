@@ -183,7 +183,8 @@ def evaluate(
 def _as_truth(truth: Any, numbers: Sequence[int], images: int) -> Truth | None:
     """Return masks, one for each image of the call, as the function that gives a sample's."""
     if truth is None or callable(truth):
-        return truth  # type: ignore[no-any-return]
+        known: Truth | None = truth
+        return known
     masks = [np.asarray(m, bool) for m in truth]
     if len(masks) != images or any(m.ndim < 1 for m in masks):
         raise InputError(

@@ -195,7 +195,8 @@ def from_config(settings: Mapping[str, Any], state: Mapping[str, Tensor], where:
     """
     transformers = _import("transformers")
     with _quiet(transformers):
-        return _asked(lambda: _of_config(transformers, settings, state, where), where)  # type: ignore[no-any-return]
+        made: nn.Module = _asked(lambda: _of_config(transformers, settings, state, where), where)
+        return made
 
 
 def _of_config(transformers: Any, settings: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> Any:

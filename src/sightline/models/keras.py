@@ -314,6 +314,7 @@ def quiet() -> Iterator[None]:
     """Keep Keras' own warnings, of NumPy's and its own older ways, to itself."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"keras\..*")
+        warnings.filterwarnings("ignore", "Do not pass an `input_shape`")  # as files of Keras 2 do
         yield
 
 

@@ -44,10 +44,20 @@ def prepared(folder: Path, facts: Mapping[str, Any]) -> Path:
     """Make the run's folder and say in it what the run is of, or check that it says the same."""
     file = folder / _RUN
     if has_begun(folder):
-        _check_same(folder, json.loads(file.read_text(encoding="utf-8")), facts)
+        _check_same(folder, _said(file), facts)
     with written(file) as aside:
         aside.write_text(json.dumps({**facts, "versions": _versions()}, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def _said(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is not what a training writes, so it cannot be gone on with; name another --out DIR.")
+    return found
 
 
 def _check_same(folder: Path, before: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

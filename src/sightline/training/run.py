@@ -117,7 +117,7 @@ def train(
     architecture = "" if own is not None else (asked.model or "").partition("@")[0]
     write_bundle(fitted.model, architecture, folder, heads=fitted.about.get("heads", ()))
     made = Training(fitted.model, found, asked, fitted, None, folder)
-    return write_results(made, told, report=report and fitted.ended != "interrupted")
+    return write_results(made, told, report=report)
 
 
 def _asked(data: Any, model: Any, settings: TrainSettings | None) -> tuple[TrainSettings, Any]:

@@ -38,7 +38,7 @@ class LightningWatch(_library().Callback):  # type: ignore[misc]
         self.watch = watch
         self.model = model
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002  Lightning calls it so
+    def setup(self, trainer: Any, *_: Any, **__: Any) -> None:
         """Refuse what cannot be drawn in one process; find the trainer's TensorBoard logger."""
         kind = type(trainer.strategy).__name__
         if kind in _SHARDED:
