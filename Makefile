@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each makes a virtual environment, installs the wheel and runs.
+# `make demo`, `make app` and `make test`: each makes a virtual environment, installs the wheel and runs.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,11 +6,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 
-.PHONY: demo test check docs clean
+.PHONY: demo app test check docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	$(BIN)/sightline demo --out demo-output
+
+app: $(VENV)/.demo
+	$(BIN)/sightline app
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests
@@ -36,7 +39,7 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made $(SOURCES) constraints.txt
 	rm -rf build/wheel
 	$(PIP) wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(PIP) install --quiet --constraint constraints.txt "$$(ls build/wheel/*.whl)[zoo,train]"
+	$(PIP) install --quiet --constraint constraints.txt "$$(ls build/wheel/*.whl)[zoo,app,train]"
 	$(PIP) install --quiet --force-reinstall --no-deps build/wheel/*.whl
 	touch $@
 

@@ -62,6 +62,7 @@ def explain(
     tile: int | None = None,
     overlap: float = 0.25,
     check: bool = False,
+    tick: Callable[[int], None] | None = None,
     **parameters: Any,
 ) -> Explanation | list[Explanation]:
     """Explain what in the images made the model say that.
@@ -79,7 +80,8 @@ def explain(
     ``chunk`` bounds the points of one pass in sweeps.
     ``tile`` explains large pictures in tiles of that many pixels a side, which share ``overlap`` of it. ``check``
     asks of each explanation whether it can be believed: its ``check`` is a trust card, at the price of about eleven
-    more explanations and 10 forward passes.
+    more explanations and 10 forward passes. ``tick`` is called with the number of points after each chunk of a sweep,
+    and may raise to end it.
     Further parameters go to the methods that have them; ``{"grad_cam.relu": False}`` addresses one.
 
     Raises ImageError, TargetError, ParameterError, LayerError, ModelError or RefusedError; each says what to do.
@@ -110,6 +112,7 @@ def explain(
             overlap=overlap,
             check=check,
             parameters=parameters,
+            tick=tick,
         )
     ]
     return found if several or len(found) != 1 else found[0]

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -131,15 +132,18 @@ class Explanation:
         heatmap_opacity: float = 0.5,
         colormap: str | None = None,
         percentile: float | None = None,
+        threshold: float = 0.0,
     ) -> Any:
         """Return a PIL picture: a labelled card, or the overlay, heatmap, masked, alpha-scaled or contoured photo.
 
         A series is drawn as a line in the colours of its attribution, a volume as the slices that hold the most.
-        ``heatmap_opacity`` is the map's (1 hides the photo); values beyond ``percentile`` are clipped.
+        ``heatmap_opacity`` is the map's (1 hides the photo); values beyond ``percentile`` are clipped, and
+        below ``threshold`` of the largest the overlay leaves the photo as it came (masked: 0.5 unless given).
         """
         from sightline.render.explanation import draw_explanation
 
-        return draw_explanation(self, draw, heatmap_opacity=heatmap_opacity, colormap=colormap, percentile=percentile)
+        looks: dict[str, Any] = {"colormap": colormap, "percentile": percentile, "threshold": threshold}
+        return draw_explanation(self, draw, heatmap_opacity=heatmap_opacity, **looks)
 
     def _repr_html_(self) -> str:
         from sightline.render.explanation import explanation_as_html
@@ -176,20 +180,31 @@ class Explanation:
         }
 
     def save(self, path: str | os.PathLike[str], draw: Draw = "card") -> Path:
-        """Write the explanation, by the suffix: .png a picture, .npz and .json everything, to be loaded again.
+        """Write the explanation, by the suffix: .png a picture, .html a page, .npz and .json all, to be loaded again.
 
         Raises ParameterError for another suffix.
         """
         file = Path(path)
-        writers = {".png": self._save_png, ".npz": self._save_npz, ".json": self._save_json}
+        writers = {".png": self._save_png, ".html": self._save_html, ".npz": self._save_npz} | {
+            ".json": self._save_json
+        }
         if file.suffix.lower() not in writers:
-            raise ParameterError(f"cannot save to '{file.name}': wanted a name that ends in .png, .npz or .json.")
+            raise ParameterError(
+                f"cannot save to '{file.name}': wanted a name that ends in .png, .html, .npz or .json."
+            )
         with written(file) as aside:
             writers[file.suffix.lower()](aside, draw)
         return file
 
     def _save_png(self, file: Path, draw: Draw) -> None:
         self.render(draw).save(file, format="PNG")
+
+    def _save_html(self, file: Path, _: Draw) -> None:
+        head = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        )
+        title = f"<title>{escape(self.method)}</title>"
+        file.write_text(f"{head}{title}<body>{self._repr_html_()}</body></html>\n", encoding="utf-8")
 
     def _save_npz(self, file: Path, _: Draw) -> None:
         arrays = {"attribution": self.attribution, "heatmap": self.heatmap} | self._shown()

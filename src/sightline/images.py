@@ -19,7 +19,7 @@ from sightline.arrays import find_array
 from sightline.errors import ImageError
 from sightline.paths import DENIED, shown, why
 
-__all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image", "read_mask", "stored_traits"]
+__all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image", "read_mask", "read_upload", "stored_traits"]
 
 MAX_PIXELS = 179_000_000
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
@@ -81,6 +81,16 @@ def read_image(source: Any, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
         f"a {type(source).__name__} came as an image; wanted a path, a PIL image, an array (H, W, C) or a preprocessed "
         "tensor (N, C, H, W)."
     )
+
+
+def read_upload(stream: BinaryIO, said: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an opened picture that has no path into an upright RGB image; ``said`` is its name in errors.
+
+    Raises ImageError for whatever cannot be read as it should.
+    """
+    with _safely(said), _opened(stream, said) as image:
+        _check_pixels(image.size, max_pixels, said)
+        return Image.fromarray(_decoded(image, 3, said))
 
 
 def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sightline.cli import app as browser
 from sightline.cli import benchmark, compare, concepts, demo, errors, evaluate, explain, listing, optimized, train
 from sightline.errors import SightlineError
 
@@ -58,6 +59,7 @@ app.command(
 app.command("demo", short_help="Explain an honest and a cheating model; no network.", epilog=demo.EXAMPLES)(
     demo.demo_command
 )
+app.command("app", short_help="Open the app in a browser.", epilog=browser.EXAMPLES)(browser.app_command)
 app.command("methods", short_help="List the methods.")(listing.methods_command)
 app.command("metrics", short_help="List the metrics.")(evaluate.metrics_command)
 app.command("models", short_help="List the models.")(listing.models_command)

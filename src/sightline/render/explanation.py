@@ -115,6 +115,7 @@ def draw_explanation(
     heatmap_opacity: float = 0.5,
     colormap: str | None = None,
     percentile: float | None = None,
+    threshold: float = 0.0,
 ) -> Image:
     """Draw an explanation as `Explanation.render` describes.
 
@@ -135,7 +136,7 @@ def draw_explanation(
         return _channels(e, colormap)
     if e.heatmap.ndim == 3:
         return _drawn_volume(e, draw, heatmap_opacity, looks)
-    return _drawn_photo(e, draw, heatmap_opacity, looks)
+    return _drawn_photo(e, draw, heatmap_opacity, threshold, looks)
 
 
 def _channels(e: Explanation, colormap: str | None) -> Image:
@@ -176,14 +177,14 @@ def _drawn_volume(e: Explanation, draw: Draw, opacity: float, looks: dict[str, A
     return volume_strip(e.signal, e.heatmap, view=view, heatmap_opacity=opacity, **looks)
 
 
-def _drawn_photo(e: Explanation, draw: Draw, heatmap_opacity: float, looks: dict[str, Any]) -> Image:
+def _drawn_photo(e: Explanation, draw: Draw, heatmap_opacity: float, threshold: float, looks: dict[str, Any]) -> Image:
     photo, clip = photo_of(e), looks["percentile"]
     if draw == "overlay":
-        return overlay(photo, e.heatmap, heatmap_opacity=heatmap_opacity, **looks)
+        return overlay(photo, e.heatmap, heatmap_opacity=heatmap_opacity, threshold=threshold, **looks)
     if draw == "heatmap":
         return heatmap_image(e.heatmap, **looks)
     if draw == "masked":
-        return masked(photo, e.heatmap, percentile=clip)
+        return masked(photo, e.heatmap, threshold=threshold or 0.5, percentile=clip)
     if draw == "alpha":
         return alpha_scaled(photo, e.heatmap, percentile=clip)
     if draw == "contours":

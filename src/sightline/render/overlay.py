@@ -36,13 +36,15 @@ def overlay(
     percentile: float = 100.0,
     limits: Limits | None = None,
     photo_colour: float | None = None,
+    threshold: float = 0.0,
 ) -> Image.Image:
     """Return the (H, W) map laid over the uint8 (H, W[, 3 or 4]) photo.
 
     ``heatmap_opacity`` is the opacity of the map: 0 is the photo as it came, 1 only the map. A diverging map
     has that opacity at zero, and more where its values are larger, so that single strong pixels are seen.
     ``photo_colour`` is the share of its colour that the photo keeps; unless given, it loses it as the opacity
-    grows (faster below a diverging map), so that a colourful photo is not taken for the map.
+    grows (faster below a diverging map), so that a colourful photo is not taken for the map. Where the map's size is
+    below ``threshold`` (0..1) of the upper limit, the photo is left as it came.
     ``limits`` are the values at the ends of the colormap, for pictures that share a scale; unless given, they
     come from ``percentile``. Raises ImageError, InputError or ParameterError for what cannot be used.
 
@@ -56,6 +58,8 @@ def overlay(
     kept = _photo_colour(style, opacity) if photo_colour is None else photo_colour
     photo_below = greyed(below, checked_share("photo_colour", kept))
     picture = _laid(colours, photo_below, positions, opacity, style)
+    if checked_share("threshold", threshold):
+        picture = Image.composite(picture, below, as_mask(_sizes(positions, style) >= threshold))
     return hatched(picture, np.isnan(positions), below)
 
 
@@ -163,8 +167,12 @@ def _laid(
 ) -> Image.Image:
     if style != "diverging":
         return Image.blend(below, colours, opacity)
-    sizes = np.abs(2 * positions - 1)
-    return Image.composite(colours, below, as_mask(1 - (1 - opacity) ** (1 + sizes)))
+    return Image.composite(colours, below, as_mask(1 - (1 - opacity) ** (1 + _sizes(positions, style))))
+
+
+def _sizes(positions: NDArray[Any], style: Style) -> NDArray[Any]:
+    """Return how large each value is, 0..1, whichever its sign."""
+    return np.abs(2 * positions - 1) if style == "diverging" else positions
 
 
 def _cut_of_top(strengths: NDArray[np.floating[Any]], top: float) -> float:

@@ -1,0 +1,22 @@
+"""The script that Streamlit runs for every visitor: the pages and nothing else."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sightline.app.pages import ask, check, compare, errors, explain, learn, signals, trainings
+from sightline.app.parts.viewer import asset
+
+PAGES = (
+    st.Page(explain.page, title="Explain", url_path="explain", icon=":material/visibility:", default=True),
+    st.Page(compare.page, title="Compare", url_path="compare", icon=":material/grid_view:"),
+    st.Page(check.page, title="Check", url_path="check", icon=":material/verified:"),
+    st.Page(ask.page, title="Ask", url_path="ask", icon=":material/quiz:"),
+    st.Page(signals.page, title="Signals", url_path="signals", icon=":material/show_chart:"),
+    st.Page(errors.page, title="Errors", url_path="errors", icon=":material/bug_report:"),
+    st.Page(trainings.page, title="Training runs", url_path="trainings", icon=":material/model_training:"),
+    st.Page(learn.page, title="Learn", url_path="learn", icon=":material/school:"),
+)
+
+st.set_page_config(page_title="Sightline", page_icon=asset("icon.svg"), layout="wide")
+st.navigation(PAGES, position="top").run()

@@ -1,0 +1,1 @@
+"""One module for each page: ``page()`` draws it."""

@@ -1,0 +1,12 @@
+"""Ask."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+__all__ = ["page"]
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("Is the explanation true? Try it.")

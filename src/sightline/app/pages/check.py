@@ -1,0 +1,12 @@
+"""Check."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+__all__ = ["page"]
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("Can this map be believed?")

@@ -1,0 +1,53 @@
+"""Explain: why did this model say that of this picture?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from sightline.app.parts.classes import chosen_class
+from sightline.app.parts.looks import Looks, chosen_looks
+from sightline.app.parts.maps import map_card
+from sightline.app.parts.methods import asked_methods
+from sightline.app.parts.model import chosen_model
+from sightline.app.parts.picture import chosen_picture
+from sightline.app.parts.viewer import Seen, viewer
+from sightline.app.parts.work import stoppable, told
+from sightline.app.subject import Asked, Chosen, Subject, explained, known, predicted
+
+__all__ = ["page"]
+
+
+def page() -> None:
+    """Draw the page."""
+    with st.sidebar:
+        subject, chosen = chosen_picture(), chosen_model()
+        with told():
+            asked = asked_methods(chosen)
+    st.title("Why did the model say that?")
+    left, right = st.columns([1, 3], gap="medium")
+    with left, told():
+        target = _asked_class(subject, chosen)
+    with right:
+        looks = chosen_looks()
+        columns = st.columns(2) if len(asked) > 1 else [st.container()]
+        for i, one in enumerate(asked):
+            with columns[i % len(columns)], told():
+                _explained(subject, chosen, replace(one, target=target), looks)
+        if not asked:
+            st.info("Choose a method on the left.", icon=":material/arrow_back:")
+
+
+def _asked_class(subject: Subject, chosen: Chosen) -> str:
+    viewer([Seen("Photo", subject.image, f"The picture: {subject.name}")], key="photo", label="The photo", most=420)
+    return chosen_class(chosen, predicted(chosen, subject))
+
+
+def _explained(subject: Subject, chosen: Chosen, asked: Asked, looks: Looks) -> None:
+    key = f"{asked.method}"
+    if not known(chosen, subject, asked) and not stoppable(
+        asked.method, key, lambda tick: explained(chosen, subject, asked, tick)
+    ):
+        return
+    map_card(explained(chosen, subject, asked), looks, key)

@@ -1,0 +1,12 @@
+"""Training runs."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+__all__ = ["page"]
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("What did the training learn?")

@@ -1,0 +1,88 @@
+"""One explanation in the page: the map beside its photo, its legend, what must be said of it, and downloads."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from sightline.app.parts.looks import Looks, drawn
+from sightline.app.parts.viewer import Seen, legend_of, viewer
+from sightline.explanation import Explanation
+from sightline.render.explanation import photo_picture, title_of
+from sightline.render.html import png_bytes
+
+__all__ = ["map_card", "seen"]
+
+_MIME = {"png": "image/png", "npz": "application/octet-stream", "html": "text/html"}
+
+
+def seen(e: Explanation, looks: Looks) -> list[Seen]:
+    """Return an explanation's map and its photo as pictures with words."""
+    label = e.target.label
+    where = hottest_in_words(e)
+    return [
+        Seen("Map", drawn(e, looks), f"{e.method} map for “{label}”: {where}"),
+        Seen("Photo", photo_picture(e), "The photo without the map"),
+    ]
+
+
+def hottest_in_words(e: Explanation) -> str:
+    """Say where a map is hottest, for those who do not see it."""
+    boxes = e.boxes()
+    if not boxes:
+        return "nothing speaks for the class"
+    height, width = e.heatmap.shape
+    box = boxes[0]
+    row = _third((box.ymin + box.ymax) / 2 / height, "top", "middle", "bottom")
+    column = _third((box.xmin + box.xmax) / 2 / width, "left", "centre", "right")
+    return f"hottest at the {row} {column}"
+
+
+def _third(share: float, *names: str) -> str:
+    return names[min(2, int(share * 3))]
+
+
+def map_card(e: Explanation, looks: Looks, key: str) -> None:
+    """Show one explanation with its legend, notes and downloads."""
+    with st.container(border=True):
+        st.markdown(f"**{title_of(e)}**")
+        ends = (f"against “{e.target.label}”", f"for “{e.target.label}”") if e.style == "diverging" else None
+        legend = legend_of(e.style, looks.colormap, ends) if looks.view in ("overlay", "heatmap") else None
+        viewer(seen(e, looks), key=f"viewer-{key}", label=f"{e.method} for {e.target.label}", legend=legend)
+        st.caption(_said(e))
+        for note in e.notes:
+            st.caption(f":material/info: {note}")
+        _downloads(e, looks, key)
+
+
+def _said(e: Explanation) -> str:
+    parts = [f"score {e.score:.3g}", f"layer `{e.layer}`" if e.layer else "", f"{e.seconds:.2f} s"]
+    if e.completeness is not None:
+        parts.append(f"completeness gap {e.completeness.gap:.1%}")
+    return " · ".join(p for p in parts if p)
+
+
+def _downloads(e: Explanation, looks: Looks, key: str) -> None:
+    stem = f"{e.method}-{e.target.index if e.target.index is not None else 'target'}"
+    with st.container(horizontal=True, gap="small"):
+        _download("PNG", lambda: png_bytes(drawn(e, looks)), f"{stem}.png", key, "The picture at the photo's own size")
+        _download(
+            "NPZ", lambda: file_bytes(e, "npz"), f"{stem}.npz", key, "All numbers, for numpy and Explanation.load"
+        )
+        _download("HTML", lambda: file_bytes(e, "html"), f"{stem}.html", key, "A page of its own, to send or print")
+
+
+def _download(name: str, data: Any, file: str, key: str, words: str) -> None:
+    mime = _MIME[file.rpartition(".")[2]]
+    st.download_button(
+        name, data, file, mime, key=f"{name}-{key}", help=words, on_click="ignore", icon=":material/download:"
+    )
+
+
+def file_bytes(e: Explanation, suffix: str) -> bytes:
+    """Return an explanation as the bytes of a file of that kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        return e.save(Path(folder) / f"e.{suffix}").read_bytes()

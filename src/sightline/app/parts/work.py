@@ -1,0 +1,64 @@
+"""Work in the page: progress while it lasts, a button that stops it, and errors as sentences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import streamlit as st
+
+from sightline.errors import RefusedError, SightlineError
+
+__all__ = ["stoppable", "told"]
+
+_SECONDS_BEFORE = 0.4
+_SECONDS_BETWEEN = 0.2
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Show what goes wrong in the block as a sentence on the page, and go on below it."""
+    try:
+        yield
+    except RefusedError as error:
+        st.info(f"Refused: {error}", icon=":material/info:")
+    except SightlineError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def stoppable(what: str, key: str, work: Callable[[Callable[[int], None]], object]) -> bool:
+    """Do the work while its passes are counted on the page, with a button to stop it; say whether it was done.
+
+    Stopping is Streamlit's own: a click starts the script again, which ends this run at its next count.
+    """
+    stopped: set[str] = st.session_state.setdefault("stopped", set())
+    place = st.empty()
+    if key in stopped:
+        with place.container(horizontal=True, vertical_alignment="center"):
+            st.write(f"{what} was stopped.")
+            st.button("Go on", key=f"go-{key}", on_click=stopped.discard, args=(key,))
+        return False
+    work(_counter(place, what, key, stopped))
+    place.empty()
+    return True
+
+
+def _counter(place: Any, what: str, key: str, stopped: set[str]) -> Callable[[int], None]:
+    started = shown = time.monotonic()
+    count, line = 0, None
+
+    def tick(passes: int) -> None:
+        nonlocal count, line, shown
+        count, now = count + passes, time.monotonic()
+        if now - started < _SECONDS_BEFORE or now - shown < _SECONDS_BETWEEN:
+            return
+        shown = now
+        if line is None:
+            with place.container(horizontal=True, vertical_alignment="center"):
+                line = st.empty()
+                st.button("Stop", key=f"stop-{key}", on_click=stopped.add, args=(key,))
+        line.markdown(f":material/hourglass_top: {what}: {count:,} passes, {now - started:.0f} s")
+
+    return tick

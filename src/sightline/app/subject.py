@@ -1,0 +1,97 @@
+"""What is explained and by which model, as the visitor chose it, and what the app asks of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sightline.app.store import store_of
+from sightline.engine import explain
+from sightline.explanation import Explanation, Prediction
+from sightline.models.model import Model
+from sightline.predictions import predict
+
+__all__ = ["Asked", "Chosen", "Subject", "explained", "predicted"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A picture: its pixels, its name to be shown, the hash of its content, and whether a visitor brought it."""
+
+    image: Image.Image
+    name: str
+    key: str
+    private: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A model under the key of its content, and whether a visitor brought it."""
+
+    model: Model
+    key: str
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a picture and a model; equal ones have equal answers."""
+
+    method: str
+    target: str = "top1"
+    parameters: tuple[tuple[str, Any], ...] = ()
+    layer: str | None = None
+    contrast: str | None = None
+    output: str = "logit"
+    seed: int = 0
+    check: bool = False
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the keywords of `explain`."""
+        return {
+            "target": as_target(self.target),
+            "layer": self.layer,
+            "contrast": as_target(self.contrast) if self.contrast else None,
+            "output": self.output,
+            "seed": self.seed,
+            "check": self.check,
+            **dict(self.parameters),
+        }
+
+
+def as_target(text: str) -> Any:
+    """Read a class as the pages write it: its index, or top1."""
+    return int(text) if text.isdigit() else text
+
+
+def predicted(chosen: Chosen, subject: Subject) -> list[Prediction]:
+    """Return the model's best classes for the picture, best first; remembered."""
+    store = store_of(private=chosen.private or subject.private)
+    key = ("predict", chosen.key, subject.key)
+    found: list[Prediction] = store.get(key, lambda: predict(chosen.model, [subject.image])[0], lambda _: 1 << 12)
+    return found
+
+
+def explained(chosen: Chosen, subject: Subject, asked: Asked, tick: Callable[[int], None] | None = None) -> Explanation:
+    """Return the explanation that is asked for; remembered. Raises what `explain` raises."""
+    store = store_of(private=chosen.private or subject.private)
+
+    def make() -> Any:
+        return explain(chosen.model, subject.image, asked.method, tick=tick, **asked.options())
+
+    found: Explanation = store.get((chosen.key, subject.key, asked), make, _bytes)
+    return found
+
+
+def known(chosen: Chosen, subject: Subject, asked: Asked) -> bool:
+    """Say whether the explanation is remembered."""
+    return (chosen.key, subject.key, asked) in store_of(private=chosen.private or subject.private)
+
+
+def _bytes(e: Explanation) -> int:
+    arrays = (e.attribution, e.heatmap, e.image, e.signal)
+    return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray)) + (1 << 12)
