@@ -60,7 +60,9 @@ def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:
 
 
 @contextmanager
-def visit(browser: Any, address: str, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
+def visit(
+    browser: Any, address: str, width: int = 1280, scheme: str = "light", *, settle: bool = True
+) -> Iterator[Any]:
     """Open a page of the app in a context of its own; at the end it must have reported nothing and asked no one else.
 
     ``said`` holds what the browser reported.
@@ -74,7 +76,8 @@ def visit(browser: Any, address: str, width: int = 1280, scheme: str = "light") 
     page.on("request", lambda asked: said.append(asked.url) if _elsewhere(asked.url) else None)
     page.said = said
     page.goto(address)
-    settled(page)
+    if settle:
+        settled(page)
     yield page
     assert said == []
     context.close()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import apps
 import pages
+import sightline
+from sightline.app.examples import EXAMPLES
+from sightline.demo.scenes import scene
 
 pytestmark = pytest.mark.slow
 
@@ -26,20 +34,129 @@ def browser() -> Iterator[Any]:
         yield found
 
 
-def test_first_visit_shows_a_map(browser: Any, address: str, tmp_path: Path) -> None:
-    with apps.visit(browser, address) as page:
-        assert page.get_by_text("grad_cam · why “ring”").is_visible()
-        assert page.get_by_alt_text("grad_cam map for “ring”").count() == 1
-        apps.picture(page, tmp_path, "explain-first")
+def _photo(seed: int, label: int, size: tuple[int, int] = (320, 240)) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(scene(seed, label=label).image).resize(size).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
 
 
-def test_state_comes_back_from_the_url(browser: Any, address: str) -> None:
+def _upload(page: Any, name: str, data: bytes) -> None:
+    page.set_input_files(
+        "[data-testid=stFileUploaderDropzoneInput]", {"name": name, "mimeType": "image/jpeg", "buffer": data}
+    )
+
+
+@pytest.mark.parametrize("view", pages.VIEWS)
+def test_first_visit_shows_a_map_in_every_view(
+    browser: Any, address: str, view: tuple[int, str], tmp_path: Path
+) -> None:
+    with apps.visit(browser, address, *view) as page:
+        assert page.get_by_text("grad_cam · why “ring” (0.97)?").is_visible()
+        page.get_by_alt_text("grad_cam map for “ring”").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        apps.picture(page, tmp_path, f"explain-{view[0]}-{view[1]}")
+
+
+def test_five_methods_and_the_state_comes_back_from_the_url(browser: Any, address: str, tmp_path: Path) -> None:
+    methods = ["integrated_gradients", "guided_backprop", "smooth_grad", "lrp"]
     with apps.visit(browser, address) as page:
-        apps.choose(page, "Methods", "integrated_gradients")
+        for method in methods:
+            apps.choose(page, "Methods", method)
         apps.choose(page, "Model", "demo/cheating")
         page.get_by_title("Explain “ring”").click()
         apps.settled(page)
+        page.get_by_text("grad_cam: parameters").click()
+        page.get_by_role("checkbox", name="relu").first.click(force=True)
+        apps.settled(page)
         url = page.url
+        apps.picture(page, tmp_path, "explain-five")
+    assert "grad_cam.relu=false" in url.casefold()
     with apps.visit(browser, url) as page:
-        assert page.get_by_text("integrated_gradients · why “ring”").is_visible()
+        for method in ("grad_cam", *methods):
+            assert page.get_by_text(f"{method} · why “ring”").is_visible()
         assert page.get_by_title("Explain “ring”").get_attribute("aria-pressed") == "true"
+
+
+def test_downloads_hold_what_explain_gives(browser: Any, address: str) -> None:
+    example = EXAMPLES["star"].draw().image
+    own = sightline.explain("demo/honest", example, "grad_cam")
+    with apps.visit(browser, f"{address}/?picture=star") as page:
+        saved = {name: _downloaded(page, name) for name in ("PNG", "NPZ", "HTML")}
+    assert np.array_equal(sightline.Explanation.load(saved["NPZ"]).heatmap, own.heatmap)
+    with Image.open(saved["PNG"]) as drawn:
+        assert np.array_equal(np.asarray(drawn), np.asarray(own.render("overlay")))
+    assert "grad_cam" in saved["HTML"].read_text(encoding="utf-8")
+
+
+def _downloaded(page: Any, name: str) -> Path:
+    with page.expect_download() as found:
+        page.get_by_role("button", name=name, exact=False).first.click()
+    folder = Path(found.value.path()).parent
+    target = folder / found.value.suggested_filename
+    found.value.save_as(target)
+    return target
+
+
+def test_an_upload_is_explained_at_its_own_size_and_timed(
+    browser: Any, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with apps.visit(browser, f"{address}/?method=gradient") as page:
+        started = time.monotonic()
+        _upload(page, "mine.jpg", _photo(21, 3))
+        page.get_by_alt_text(re.compile("The picture: your mine.jpg")).wait_for()
+        page.get_by_alt_text("gradient map for “star”").wait_for()
+        first = time.monotonic() - started
+        apps.settled(page)
+        started = time.monotonic()
+        apps.choose(page, "Methods", "grad_cam")
+        page.get_by_alt_text("grad_cam map for “star”").wait_for()
+        following = time.monotonic() - started
+        with Image.open(_downloaded(page, "PNG")) as drawn:
+            assert drawn.size == (320, 240)
+    with capsys.disabled():
+        print(f"\nfirst picture after the upload {first:.2f} s, the next method {following:.2f} s")
+
+
+def test_the_photo_can_be_put_beside_the_map_and_zoomed(browser: Any, address: str) -> None:
+    with apps.visit(browser, address) as page:
+        maps = page.get_by_alt_text("grad_cam map")
+        page.get_by_role("button", name="Side by side").click()
+        assert maps.count() == 1
+        assert page.get_by_alt_text("The photo without the map").count() == 1
+        page.get_by_role("button", name="Photo", exact=True).click()
+        assert maps.count() == 0
+        page.get_by_role("button", name="Flicker").click()
+        maps.wait_for(timeout=3000)
+        page.get_by_role("button", name="Map", exact=True).click()
+        stage = page.get_by_role("group", name=re.compile("grad_cam for ring"))
+        stage.focus()
+        page.keyboard.press("+")
+        assert page.get_by_text("125 %").count() == 1
+        page.keyboard.press("0")
+        assert "scale(1)" in maps.get_attribute("style")
+
+
+def test_long_work_counts_and_can_be_stopped(browser: Any, address: str) -> None:
+    with apps.visit(browser, f"{address}/?method=rise&rise.samples=2000000", settle=False) as page:
+        page.get_by_text(re.compile("rise: [0-9,]+ passes")).wait_for()
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_text("rise was stopped.").wait_for()
+        assert page.get_by_role("button", name="Go on").is_visible()
+
+
+def test_what_is_refused_is_a_sentence(browser: Any, address: str) -> None:
+    with apps.visit(browser, f"{address}/?method=attention_rollout&model=demo%2Fhonest") as page:
+        assert page.get_by_text(re.compile("Refused: .*attention")).is_visible()
+        assert page.get_by_text("Traceback").count() == 0
+
+
+def test_two_visitors_see_their_own(browser: Any, address: str) -> None:
+    with apps.visit(browser, address) as one, apps.visit(browser, address) as two:
+        _upload(one, "same.jpg", _photo(31, 0))
+        _upload(two, "same.jpg", _photo(33, 4))
+        one.get_by_alt_text("grad_cam map for “disc”").wait_for()
+        two.get_by_alt_text("grad_cam map for “cross”").wait_for()
+        apps.choose(one, "Class to explain", "square (1)")
+        apps.choose(two, "Class to explain", "star (3)")
+        one.get_by_alt_text("grad_cam map for “square”").wait_for()
+        two.get_by_alt_text("grad_cam map for “star”").wait_for()

@@ -63,7 +63,7 @@ def command(settings: Settings, host: str, port: int) -> list[str]:
         "logger.hideWelcomeMessage": "true",
         "theme.font": "sans-serif",
         "theme.headingFontSizes": '["1.9rem","1.5rem","1.2rem","1.05rem"]',
-        "theme.paddingTop": "3.5rem",
+        "theme.paddingTop": "1rem",
     }
     options |= {f"theme.{base}.{name}": value for base, look in _THEMES.items() for name, value in look.items()}
     script = str(resources.files("sightline.app").joinpath("main.py"))

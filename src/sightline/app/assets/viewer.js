@@ -162,7 +162,8 @@ const toolsOf = (state) => {
   const zoom = make('span', { className: 'zoom', role: 'group' },
     button('−', 'Zoom out', () => zoomTo(state, state.zoom / STEP)), state.said,
     button('+', 'Zoom in', () => zoomTo(state, state.zoom * STEP)));
-  return [group, zoom];
+  state.corner.replaceChildren(zoom);
+  return modes.length < 2 ? [] : [group];
 };
 
 const legendOf = ({ legend }) => {
@@ -179,7 +180,9 @@ const started = (root, send) => {
   state.tools = make('div', { className: 'tools' });
   state.said = make('span', { className: 'percent', ariaLive: 'polite' });
   state.legend = make('div', {});
-  root.querySelector('.viewer').append(state.tools, state.stage, state.legend);
+  state.corner = make('div', { className: 'corner' });
+  const pictures = make('div', { className: 'pictures' }, state.stage, state.corner);
+  root.querySelector('.viewer').append(state.tools, pictures, state.legend);
   pointers(state);
   keys(state);
   return state;
@@ -198,7 +201,7 @@ export default function ({ data, parentElement, setStateValue }) {
     ? `${data.label}. Drag a box, or move one with the arrow keys, size it with Shift, and press Enter.`
     : `${data.label}. Plus and minus zoom, arrow keys move.`;
   state.stage.style.setProperty('--ratio', data.ratio);
-  state.stage.style.setProperty('--most', `${data.most}px`);
+  parentElement.querySelector('.viewer').style.setProperty('--most', `${data.most}px`);
   state.tools.replaceChildren(...toolsOf(state));
   state.legend.replaceChildren(...legendOf(data));
   draw(state);

@@ -25,7 +25,7 @@ def chosen_class(chosen: Chosen, predictions: Sequence[Prediction]) -> str:
     target = st.selectbox(
         "Class to explain",
         [BEST, *labels],
-        format_func=lambda t: f"the most probable ({best['label']})" if t == BEST else f"{labels[t]} ({t})",
+        format_func=lambda t: f"best: {best['label']}" if t == BEST else f"{labels[t]} ({t})",
         key="target",
         bind="query-params",
         help="Click a bar above, or type to search all classes.",

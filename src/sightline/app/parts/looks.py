@@ -18,7 +18,7 @@ VIEWS = {
     "alpha": "Fading",
     "contours": "Contours",
 }
-_OWN = "the method's own"
+_OWN = "automatic"
 # Safe for colour-blind eyes but the last three, which many papers use.
 COLORMAPS = (_OWN, "inferno", "viridis", "cividis", "magma", "gray", "RdBu_r", "PuOr_r", "turbo", "jet", "coolwarm")
 
@@ -35,23 +35,21 @@ class Looks:
 
 def chosen_looks() -> Looks:
     """Draw the choice of looks and return it."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        view = st.segmented_control(
-            "View", list(VIEWS), format_func=VIEWS.__getitem__, default="overlay", required=True, key="view"
-        )
-        opacity = st.slider("Opacity of the map", 0.0, 1.0, 0.5, 0.05, key="opacity", bind="query-params")
-        threshold = st.slider(
-            "Show from",
-            0.0,
-            0.95,
-            0.0,
-            0.05,
-            key="threshold",
-            bind="query-params",
-            help="Values below this share of the largest leave the photo as it is.",
-        )
-        colormap = st.selectbox("Colours", COLORMAPS, key="colours", bind="query-params", width=190)
-    return Looks(view or "overlay", opacity, None if colormap == _OWN else colormap, threshold)
+    first, second, third, fourth = st.columns(4, vertical_alignment="bottom")
+    view = first.selectbox("View", list(VIEWS), format_func=VIEWS.__getitem__, key="view", bind="query-params")
+    colormap = second.selectbox("Colours", COLORMAPS, key="colours", bind="query-params")
+    opacity = third.slider("Opacity of the map", 0.0, 1.0, 0.5, 0.05, key="opacity", bind="query-params")
+    threshold = fourth.slider(
+        "Show from",
+        0.0,
+        0.95,
+        0.0,
+        0.05,
+        key="threshold",
+        bind="query-params",
+        help="Values below this share of the largest leave the photo as it is.",
+    )
+    return Looks(view, opacity, None if colormap == _OWN else colormap, threshold)
 
 
 def drawn(e: Explanation, looks: Looks) -> Any:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from sightline.app.parts.looks import Looks, drawn
@@ -53,9 +54,13 @@ def map_card(e: Explanation, looks: Looks, key: str) -> None:
         legend = legend_of(e.style, looks.colormap, ends) if looks.view in ("overlay", "heatmap") else None
         viewer(seen(e, looks), key=f"viewer-{key}", label=f"{e.method} for {e.target.label}", legend=legend)
         st.caption(_said(e))
-        for note in e.notes:
+        for note in (*_unseen(e), *e.notes):
             st.caption(f":material/info: {note}")
         _downloads(e, looks, key)
+
+
+def _unseen(e: Explanation) -> list[str]:
+    return ["Hatched: the model never saw this; its preprocessing cut it off."] if np.isnan(e.heatmap).any() else []
 
 
 def _said(e: Explanation) -> str:
@@ -67,7 +72,7 @@ def _said(e: Explanation) -> str:
 
 def _downloads(e: Explanation, looks: Looks, key: str) -> None:
     stem = f"{e.method}-{e.target.index if e.target.index is not None else 'target'}"
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="medium"):
         _download("PNG", lambda: png_bytes(drawn(e, looks)), f"{stem}.png", key, "The picture at the photo's own size")
         _download(
             "NPZ", lambda: file_bytes(e, "npz"), f"{stem}.npz", key, "All numbers, for numpy and Explanation.load"
@@ -76,10 +81,8 @@ def _downloads(e: Explanation, looks: Looks, key: str) -> None:
 
 
 def _download(name: str, data: Any, file: str, key: str, words: str) -> None:
-    mime = _MIME[file.rpartition(".")[2]]
-    st.download_button(
-        name, data, file, mime, key=f"{name}-{key}", help=words, on_click="ignore", icon=":material/download:"
-    )
+    look: dict[str, Any] = {"icon": ":material/download:", "type": "tertiary", "on_click": "ignore", "help": words}
+    st.download_button(name, data, file, _MIME[file.rpartition(".")[2]], key=f"{name}-{key}", **look)
 
 
 def file_bytes(e: Explanation, suffix: str) -> bytes:
