@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sightline.app.serve import command, free_port
 from sightline.app.settings import Settings
 from sightline.app.store import Store
 from sightline.app.subject import Asked, as_target
+from sightline.app.turns import Turns
 from sightline.demo.scenes import CLASSES
 from sightline.errors import ParameterError
 from sightline.methods import METHODS
@@ -56,6 +58,51 @@ def test_the_store_is_safe_in_threads() -> None:
         thread.join()
     assert not failed
     assert len(store) == 10
+
+
+def test_turns_are_taken_in_order_and_long_work_gives_way() -> None:
+    turns, order = Turns(1), []
+    begun, asked = threading.Event(), threading.Event()
+
+    def long() -> None:
+        with turns.taken():
+            begun.set()
+            asked.wait(5)
+            for step in range(3):
+                order.append(f"long {step}")
+                turns.give_way()
+
+    def short() -> None:
+        with turns.taken(), turns.taken():
+            order.append("short")
+
+    first = threading.Thread(target=long)
+    first.start()
+    begun.wait(5)
+    second = threading.Thread(target=short)
+    second.start()
+    while not turns._waiting:
+        pass
+    asked.set()
+    first.join(5)
+    second.join(5)
+    assert order == ["long 0", "short", "long 1", "long 2"]
+
+
+def test_what_two_ask_at_once_is_made_once() -> None:
+    store, made = Store(100), []
+    turn = threading.Barrier(4)
+
+    def ask() -> None:
+        turn.wait(5)
+        store.get("same", lambda: made.append(1) or time.sleep(0.05) or "made", len)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(made) == 1
 
 
 def test_what_is_asked_is_equal_where_the_answer_is() -> None:

@@ -113,7 +113,7 @@ def test_every_drawing_is_a_picture_without_metadata(honest, wide: np.ndarray, t
 
 def test_what_cannot_be_loaded_or_saved_says_so(honest, tmp_path: Path) -> None:
     e = sightline.explain(honest, scene(0).image)
-    with pytest.raises(ParameterError, match=r"\.png, \.npz or \.json"):
+    with pytest.raises(ParameterError, match=r"\.png, \.html, \.npz or \.json"):
         e.save(tmp_path / "e.jpg")
     (tmp_path / "bad.npz").write_bytes(b"not a zip")
     (tmp_path / "bad.json").write_text("{}")
@@ -264,3 +264,21 @@ def test_compare_fills_a_refused_cell_with_the_reason() -> None:
     found = sightline.compare({"smooth": net}, scene(0).image, "grad_cam,guided_backprop")
     assert [m for _, m, _ in found.refused] == ["guided_backprop"]
     assert found.picture.mode == "RGB"
+
+
+def test_a_page_holds_the_picture_and_loads_nothing(honest, wide: np.ndarray, tmp_path: Path) -> None:
+    page = sightline.explain(honest, wide).save(tmp_path / "map.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert 'src="data:image/png;base64,' in page
+    assert "http" not in page
+
+
+def test_a_tick_that_raises_ends_the_work(honest, wide: np.ndarray) -> None:
+    class StoppedError(Exception): ...
+
+    def stop(points: int) -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        sightline.explain(honest, wide, "rise", tick=stop)
+    assert sightline.explain(honest, wide).method == "grad_cam"

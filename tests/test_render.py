@@ -559,3 +559,19 @@ def test_examples_run(module):
 
 def test_every_public_name_is_there():
     assert set(render.__all__) <= set(dir(render))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_below_the_threshold_the_photo_is_as_it_came(style):
+    heatmap = np.linspace(-1, 1, 64).reshape(8, 8) if style == "diverging" else np.linspace(0, 1, 64).reshape(8, 8)
+    ends = (-1.0, 1.0) if style == "diverging" else (0.0, 1.0)
+    seen = pixels(overlay(red(), heatmap, style=style, threshold=0.5, limits=ends))
+    low = np.abs(heatmap) < 0.5
+    assert (seen[low] == (255, 0, 0)).all()
+    assert (seen[~low] == pixels(overlay(red(), heatmap, style=style, limits=ends))[~low]).all()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1])
+def test_a_threshold_is_a_share(threshold):
+    with pytest.raises(ParameterError, match="threshold is a number from 0 to 1"):
+        overlay(red(), hill(8), style="sequential", threshold=threshold)

@@ -10,9 +10,12 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import streamlit as st
 from cachetools import LRUCache
+
+from sightline.app.turns import TURNS
 
 __all__ = ["Store", "store_of"]
 
@@ -36,6 +39,7 @@ class Store:
     most_bytes: int
     _kept: LRUCache[Hashable, tuple[Any, int]] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _making: WeakValueDictionary[Hashable, threading.Lock] = field(default_factory=WeakValueDictionary, init=False)
 
     def __post_init__(self) -> None:
         self._kept = LRUCache(self.most_bytes, getsizeof=_size)
@@ -47,12 +51,23 @@ class Store:
         return key in self._kept
 
     def get(self, key: Hashable, make: Callable[[], Any], size: Callable[[Any], int]) -> Any:
-        """Return what is kept under a key, or make it and keep it where it fits."""
-        with self._lock:
-            found = self._kept.get(key)
+        """Return what is kept under a key, or make it when it is its turn, and keep it where it fits."""
+        found = self._found(key)
         if found is not None:
             return found[0]
-        made = make()
+        with self._one_maker(key), TURNS.taken():
+            found = self._found(key)  # somebody else may have made it while this one waited
+            return found[0] if found is not None else self._keep(key, make(), size)
+
+    def _one_maker(self, key: Hashable) -> threading.Lock:
+        with self._lock:
+            return self._making.setdefault(key, threading.Lock())
+
+    def _found(self, key: Hashable) -> tuple[Any, int] | None:
+        with self._lock:
+            return self._kept.get(key)
+
+    def _keep(self, key: Hashable, made: Any, size: Callable[[Any], int]) -> Any:
         with self._lock:
             if size(made) <= self.most_bytes:
                 self._kept[key] = (made, size(made))

@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from sightline.app.turns import TURNS
 from sightline.errors import RefusedError, SightlineError
 
 __all__ = ["stoppable", "told"]
@@ -51,6 +52,7 @@ def _counter(place: Any, what: str, key: str, stopped: set[str]) -> Callable[[in
 
     def tick(passes: int) -> None:
         nonlocal count, line, shown
+        TURNS.give_way()
         count, now = count + passes, time.monotonic()
         if now - started < _SECONDS_BEFORE or now - shown < _SECONDS_BETWEEN:
             return
