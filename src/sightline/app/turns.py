@@ -28,10 +28,15 @@ class Turns:
         self._lock = threading.Lock()
         self._mine = threading.local()
 
+    @property
+    def held(self) -> bool:
+        """Whether this thread has a place."""
+        return getattr(self._mine, "held", False)
+
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Hold a place while the block runs."""
-        if getattr(self._mine, "held", False):
+        if self.held:
             yield
             return
         self._take()
@@ -44,7 +49,7 @@ class Turns:
 
     def give_way(self) -> None:
         """Let those who wait go first, if this thread holds a place; to be called where little memory is held."""
-        if getattr(self._mine, "held", False) and self._waiting:
+        if self.held and self._waiting:
             self._leave()
             self._take()
 
