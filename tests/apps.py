@@ -22,18 +22,26 @@ SECONDS = 30_000
 @contextmanager
 def served(settings: Settings | None = None, folder: Path | None = None) -> Iterator[str]:
     """Start the app on a free port and give its address; nothing of it is left behind."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     asked = settings or Settings()
     models = [part for name in asked.models for part in ("--model", name)]
-    line = [sys.executable, "-c", "from sightline.cli.main import main; main()", "app", "--port", str(port), *models]
+    line = [sys.executable, "-c", "from sightline.cli.main import main; main()", "app", "--port", "$PORT", *models]
     limits = ["--upload-mb", asked.upload_mb, "--megapixels", asked.megapixels, "--reports", asked.reports]
     limits += ["--model-seconds", asked.model_seconds, "--model-gb", asked.model_gb]
+    with started([*line, *map(str, limits)], folder) as address:
+        yield address
+
+
+@contextmanager
+def started(line: list[str], folder: Path | None = None) -> Iterator[str]:
+    """Run a command line that starts the app, in which $PORT is a free port, and give the address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     server = subprocess.Popen(
-        [*line, *map(str, limits)],
+        [part.replace("$PORT", port) for part in line],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

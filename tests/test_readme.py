@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import apps
 from sightline.demo.story import save_scenes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +37,12 @@ def run(work: Path, command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def opened(work: Path, command: str) -> None:
+    """Start the app as a command of the README does, and wait until it answers."""
+    with apps.started(["bash", "-c", f"exec {command} --port $PORT"], work) as address:
+        assert urllib.request.urlopen(f"{address}/_stcore/health").read() == b"ok"
+
+
 def test_seven_things_are_shown_each_as_a_command_and_a_snippet() -> None:
     assert len(SNIPPETS) == 7
     assert len(COMMANDS) >= 7
@@ -42,7 +50,10 @@ def test_seven_things_are_shown_each_as_a_command_and_a_snippet() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_readme_runs(work: Path, command: str) -> None:
-    run(work, ["bash", "-c", command])
+    if command.startswith("sightline app"):
+        opened(work, command.partition("#")[0].strip())
+    else:
+        run(work, ["bash", "-c", command])
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
