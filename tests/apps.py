@@ -16,7 +16,7 @@ from typing import Any
 
 from sightline.app.settings import Settings
 
-SECONDS = 30_000
+SECONDS = 60_000
 
 
 @contextmanager

@@ -52,6 +52,11 @@ class Method:
         """The first sentence of the method's docstring."""
         return (inspect.getdoc(self.compute) or "").partition("\n")[0]
 
+    @property
+    def text(self) -> str:
+        """The method's docstring: what it shows, and what its parameters do."""
+        return (inspect.getdoc(self.compute) or "").partition(">>>")[0].replace("``", "`").strip()
+
 
 METHODS: dict[str, Method] = {}
 

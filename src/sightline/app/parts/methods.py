@@ -69,7 +69,7 @@ def _toggled(name: str) -> None:
 
 def _parameters(method: Method) -> tuple[tuple[str, Any], ...]:
     with st.expander(f"{method.name}: parameters", icon=":material/tune:"):
-        st.caption(f"{method.summary} *{method.cite}*")
+        st.caption(f"{method.text}\n\n*{method.cite}*")
         return changed(method.name, method.parameters.values())
 
 

@@ -17,7 +17,7 @@ from sightline.paths import shown
 
 __all__ = ["chosen_picture"]
 
-FORMATS = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"]
+FORMATS = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"]
 _OWN = "your "
 _MOST_OWN = 6
 
