@@ -160,3 +160,10 @@ def test_two_visitors_see_their_own(browser: Any, address: str) -> None:
         apps.choose(two, "Class to explain", "star (3)")
         one.get_by_alt_text("grad_cam map for “square”").wait_for()
         two.get_by_alt_text("grad_cam map for “star”").wait_for()
+
+
+def test_why_this_rather_than_that(browser: Any, address: str) -> None:
+    with apps.visit(browser, address) as page:
+        apps.choose(page, "Rather than", "star (3)")
+        page.get_by_text(re.compile("grad_cam · why “ring.*star”")).wait_for()
+        assert "contrast=star" in page.url

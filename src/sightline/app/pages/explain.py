@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from sightline.app.parts.classes import chosen_class
+from sightline.app.parts.classes import chosen_class, chosen_contrast
 from sightline.app.parts.looks import Looks, chosen_looks
 from sightline.app.parts.maps import map_card
 from sightline.app.parts.methods import asked_methods
@@ -28,20 +28,22 @@ def page() -> None:
     st.title("Why did the model say that?")
     left, right = st.columns([1, 3], gap="medium")
     with left, told():
-        target = _asked_class(subject, chosen)
+        target, contrast = _asked_classes(subject, chosen)
     with right:
         looks = chosen_looks()
         columns = st.columns(2) if len(asked) > 1 else [st.container()]
         for i, one in enumerate(asked):
             with columns[i % len(columns)], told():
-                _explained(subject, chosen, replace(one, target=target), looks)
+                _explained(subject, chosen, replace(one, target=target, contrast=contrast), looks)
         if not asked:
             st.info("Choose a method on the left.", icon=":material/arrow_back:")
 
 
-def _asked_class(subject: Subject, chosen: Chosen) -> str:
+def _asked_classes(subject: Subject, chosen: Chosen) -> tuple[str, str | None]:
     viewer([Seen("Photo", subject.image, f"The picture: {subject.name}")], key="photo", label="The photo", most=420)
-    return chosen_class(chosen, predicted(chosen, subject))
+    predictions = predicted(chosen, subject)
+    target = chosen_class(chosen, predictions)
+    return target, chosen_contrast(chosen, predictions, target)
 
 
 def _explained(subject: Subject, chosen: Chosen, asked: Asked, looks: Looks) -> None:

@@ -10,16 +10,15 @@ from sightline.app.parts.bars import bars
 from sightline.app.subject import Chosen
 from sightline.explanation import Prediction
 
-__all__ = ["chosen_class"]
+__all__ = ["chosen_class", "chosen_contrast"]
 
 BEST = "top1"
+_NONE = "no other class"
 
 
 def chosen_class(chosen: Chosen, predictions: Sequence[Prediction]) -> str:
     """Draw the best classes, let one of all be chosen, and return it: its index, or top1."""
-    labels = {str(p["index"]): p["label"] for p in predictions} | {
-        str(i): label for i, label in enumerate(chosen.model.labels)
-    }
+    labels = _labels(chosen, predictions)
     best = predictions[0]
     above = st.container()
     target = st.selectbox(
@@ -34,6 +33,26 @@ def chosen_class(chosen: Chosen, predictions: Sequence[Prediction]) -> str:
         st.markdown("**The model's best classes**")
         bars(predictions, best["index"] if target == BEST else int(target), key="bars", on_pick=_picked)
     return target
+
+
+def chosen_contrast(chosen: Chosen, predictions: Sequence[Prediction], target: str) -> str | None:
+    """Draw the choice of a class to set the explained one against, and return its index, or None for no other."""
+    labels = _labels(chosen, predictions)
+    explained = str(predictions[0]["index"]) if target == BEST else target
+    found = st.selectbox(
+        "Rather than",
+        [_NONE, *(i for i in labels if i != explained)],
+        format_func=lambda i: i if i == _NONE else f"{labels[i]} ({i})",
+        key="contrast",
+        bind="query-params",
+        help="Why this class and not that one: what speaks for the difference of their scores.",
+    )
+    return None if found == _NONE else found
+
+
+def _labels(chosen: Chosen, predictions: Sequence[Prediction]) -> dict[str, str]:
+    best = {str(p["index"]): p["label"] for p in predictions}
+    return best | {str(i): label for i, label in enumerate(chosen.model.labels)}
 
 
 def _picked() -> None:
