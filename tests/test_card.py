@@ -247,3 +247,8 @@ def test_the_command_line_says_it_under_the_map(tmp_path: Path) -> None:
     assert "guided_backprop" in lines[place - 1]
     assert [line[0] for line in lines[place + 1 : place + 6]][CLASS] == "✗"
     assert all(line[0] in MARKS.values() for line in lines[place + 1 : place + 6])
+
+
+def test_every_question_says_how_it_is_measured() -> None:
+    card = sightline.explain("demo/honest", PICTURE, "constant", check=True).check
+    assert [a.question for a in card.answers] == list(HOW)

@@ -73,9 +73,9 @@ def test_steps_are_counted_as_they_are_made() -> None:
 def test_what_cannot_be_changed_step_by_step_is_said() -> None:
     with pytest.raises(ParameterError, match="wanted deletion or insertion"):
         stepwise(MODEL, MAP, "sideways")  # type: ignore[arg-type]
-    against = sightline.explain(MODEL, PICTURE, "occlusion", target=sightline.targets.unit("features.conv4", 3))
-    with pytest.raises(InputError, match="is no class"):
-        stepwise(MODEL, against)
+    for target in (sightline.targets.unit("features.conv4", 3), sightline.targets.contrast("star", "ring")):
+        with pytest.raises(InputError, match="is no class"):
+            stepwise(MODEL, sightline.explain(MODEL, PICTURE, "occlusion", target=target))
 
 
 @pytest.mark.parametrize("order", ["cascading", "independent"])

@@ -64,7 +64,7 @@ def measure(
     resolved = metric_parameters(metrics, parameters or {})
     made = _explanations(maps)
     given = images if images is not None else pictures_of(made)
-    aim = target if target is not None else class_of(made)
+    aim = target if target is not None else class_of(loaded, made)
     plan = _plan(loaded, method, made, aim, seed)
     found: dict[str, list[np.ndarray]] = {m.name: [] for m in metrics}
     count, dims = 0, 0
@@ -128,7 +128,7 @@ def opened(model: Model, e: Explanation, *, seed: int = 0, tick: Callable[[int],
 
     Raises InputError for an explanation that does not hold its picture, or whose target is no class.
     """
-    plan = _plan(model, None, [e], class_of([e]), seed, tick)
+    plan = _plan(model, None, [e], class_of(model, [e]), seed, tick)
     with views_of(plan, list(samples(plan.model, pictures_of([e]), _raise))) as views:
         x = views["logit"].x
         maps = torch.from_numpy(e.at_input()).to(x.device).expand(len(x), *e.input_size)
@@ -145,12 +145,16 @@ def pictures_of(made: Sequence[Explanation]) -> list[np.ndarray]:
     return [s for s in shown if s is not None]
 
 
-def class_of(made: Sequence[Explanation]) -> Target:
-    """Return the class that each explanation explains; InputError where it is none."""
-    indices = [e.target.index for e in made]
-    if made and any(i is None for i in indices):
-        raise InputError(f"the target '{made[0].target.label}' is no class; give target=, what the maps explain.")
-    return PerImage(tuple(i for i in indices if i is not None)) if made else "top1"
+def class_of(model: Model, made: Sequence[Explanation]) -> Target:
+    """Return the class that each explanation explains; InputError where it is none of the model's."""
+    return PerImage(tuple(_class(model, e) for e in made)) if made else "top1"
+
+
+def _class(model: Model, e: Explanation) -> int:
+    index, label = e.target.index, e.target.label
+    if index is None or label != model.labels.name(index):
+        raise InputError(f"the target '{label}' is no class of {model.name}; give target=, what the maps explain.")
+    return index
 
 
 def _plan(

@@ -73,8 +73,8 @@ def shuffled(
         raise ParameterError(f"{count} layers to shuffle: {loaded.name} has 0 to {len(names)}.")
     chosen = tuple(names[:count] if order == "cascading" else names[max(0, count - 1) : count])
     again = _again(randomized(loaded, seed, chosen) if chosen else loaded, e, tick)
-    maps = (torch.from_numpy(one.at_input())[None] for one in (e, again))
-    return Shuffled(chosen, again, float(alike(*maps, similarity)[0]))
+    before, after = (torch.from_numpy(one.at_input())[None] for one in (e, again))
+    return Shuffled(chosen, again, float(alike(before, after, similarity)[0]))
 
 
 def _again(model: Model, e: Explanation, tick: Callable[[int], None] | None) -> Explanation:
@@ -82,7 +82,7 @@ def _again(model: Model, e: Explanation, tick: Callable[[int], None] | None) -> 
         model,
         pictures_of([e]),
         e.method,
-        class_of([e]),
+        class_of(model, [e]),
         layer=e.layer.split("+") if e.layer else None,
         output=e.provenance["output"],
         seed=e.provenance["seed"],
