@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ _LOOKS = (
     ("#e08214", "dash", "square", 2),
     ("#b35fa3", "dot", "diamond", 2),
     ("#1b9e77", "dashdot", "triangle-up", 2),
-    ("#8c8c8c", "longdash", "x", 2),
+    ("#8c8c8c", "solid", "x", 1.5),
 )
 
 
@@ -38,13 +39,14 @@ def line_chart(lines: Sequence[Line], *, axes: tuple[str, str], alt: str, key: s
         _add(figure, line, *look)
     if band is not None:
         figure.add_hrect(y0=band, y1=1.05, fillcolor="#8c8c8c", opacity=0.15, line_width=0)
-    percent = ".0%"
+    lowest = (y for line in lines for y in line.y if math.isfinite(y))
+    shares = {"tickformat": ".0%", "range": [-0.01, 1.01], "dtick": 0.25}
     figure.update_layout(
         height=360,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        margin={"l": 8, "r": 24, "t": 8, "b": 8},
         legend={"orientation": "h", "y": -0.25, "x": 0, "yanchor": "top"},
-        xaxis={"title": axes[0], "tickformat": percent if max(lines[0].x) <= 1 else "d", "fixedrange": True},
-        yaxis={"title": axes[1], "fixedrange": True},
+        xaxis={"title": axes[0], "fixedrange": True} | (shares if max(lines[0].x) <= 1 else {"tickformat": "d"}),
+        yaxis={"title": axes[1], "fixedrange": True, "range": [min(0, *lowest) - 0.04, 1.05]},
         hovermode="closest",
     )
     st.plotly_chart(figure, theme="streamlit", config={"displayModeBar": False}, alt=alt, key=key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -81,6 +81,7 @@ def _try_all(chosen: Chosen, subject: Subject, trials: Mapping[str, Curve], tick
 def _scrubbed(found: Mapping[str, Stepwise], control: str) -> None:
     """Draw the curves with the step that is chosen, and what the model was given at it."""
     method, direction = next(iter(found)), next(iter(found.values())).direction
+    _verdict(found)
     chart = st.container()
     step = st.select_slider(
         "Share taken away" if direction == "deletion" else "Share shown",
@@ -108,7 +109,7 @@ def _curves(found: Mapping[str, Stepwise], step: int, control: str) -> None:
     method = next(iter(found))
     lines = [
         Line(
-            f"{name}: area {curve.area:.3f}",
+            name,
             curve.shares.tolist(),
             curve.scores.tolist(),
             [f"{name}: {y:.1%} at {x:.0%}" for x, y in zip(curve.shares, curve.scores, strict=True)],
@@ -117,48 +118,47 @@ def _curves(found: Mapping[str, Stepwise], step: int, control: str) -> None:
         for name, curve in found.items()
     ]
     way = "taken away" if found[method].direction == "deletion" else "shown"
-    alt = f"Probability over the share of the picture that is {way}. " + ", ".join(line.name for line in lines)
+    alt = f"Probability over the share of the picture that is {way}. " + ", ".join(
+        f"{name}: area {curve.area:.3f}" for name, curve in found.items()
+    )
     line_chart(lines, axes=(f"share of the picture {way}", "probability of the class"), alt=alt, key="curves")
 
 
 def _pictured(name: str, curve: Stepwise, step: int) -> None:
     way = "taken away" if curve.direction == "deletion" else "shown"
     chance = f"{curve.scores[step]:.1%}"
-    st.markdown(f"**{name}**: {_share(step)} {way}, probability **{chance}**")
+    st.metric(f"{name}: probability", chance)
     image = Image.fromarray(curve.picture(step))
     alt = f"The picture with the {_share(step)} that {name} marks most {way}; probability {chance}"
     viewer([Seen("Picture", image, alt)], key=f"step-{name}", label=name, most=380)
 
 
+def _ordered(found: Mapping[str, Stepwise]) -> tuple[list[str], bool]:
+    """Return the maps from the best area to the worst, and whether low is good."""
+    lower = METRICS[next(iter(found.values())).direction].better == "lower"
+    return sorted(found, key=lambda name: found[name].area, reverse=not lower), lower
+
+
 def _compared(found: Mapping[str, Stepwise]) -> None:
-    """Say how the map does beside the controls, in a sentence and as a table."""
-    method, direction = next(iter(found)), next(iter(found.values())).direction
-    lower = METRICS[direction].better == "lower"
-    order = sorted(found, key=lambda name: found[name].area, reverse=not lower)
-    st.markdown(_verdict(method, order, lower=lower))
-    st.table(
-        [
-            {
-                "Map": n,
-                "What it is": _what(n, method),
-                f"Area ({'low' if lower else 'high'} is good)": f"{found[n].area:.3f}",
-            }
-            for n in order
-        ]
-    )
+    """List the areas, the best first."""
+    order, lower = _ordered(found)
+    area = f"Area ({'low' if lower else 'high'} is good)"
+    st.table([{"Map": n, "What it is": _what(n), area: f"{found[n].area:.3f}"} for n in order])
 
 
-def _what(name: str, method: str) -> str:
+def _what(name: str) -> str:
     return f"control: {worded(name)}" if name in CONTROLS else "the map in question"
 
 
-def _verdict(method: str, order: Sequence[str], *, lower: bool) -> str:
-    better = [worded(n) for n in order[: order.index(method)]]
-    area = "smaller" if lower else "larger"
+def _verdict(found: Mapping[str, Stepwise]) -> None:
+    """Say how the map does beside the controls."""
+    (order, lower), method = _ordered(found), next(iter(found))
+    area, best = "smaller" if lower else "larger", order[0]
     one = "One picture is no proof; `sightline evaluate` measures a folder of them."
     if method in CONTROLS:
-        return f"`{method}` is itself a control. {one}"
-    if better:
-        worse = f"**No better than {better[0]}**, whose area is {area}"
-        return f":material/cancel: {worse}: the map proves nothing here. {one}"
-    return f":material/check_circle: **Better than all four controls**: its area is {area} than theirs. {one}"
+        st.info(f"`{method}` is itself a control: it does not look at the model. {one}", icon=":material/info:")
+    elif best in CONTROLS:
+        worse = f"**No better than {worded(best)}**, whose area is {area}"
+        st.warning(f"{worse}: on this picture the map proves nothing. {one}", icon=":material/warning:")
+    else:
+        st.info(f"**Better than all four controls**: its area is {area}. {one}", icon=":material/check_circle:")

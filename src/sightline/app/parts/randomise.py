@@ -30,6 +30,7 @@ _SIMILARITY = (
 )
 _ORDERS = {"cascading": "This layer and all above", "independent": "This layer alone"}
 _MOST_POINTS = 12
+_MOST_NAMES = 8
 
 
 def randomised(chosen: Chosen, subject: Subject, asked: Asked, control: Asked) -> None:
@@ -38,7 +39,7 @@ def randomised(chosen: Chosen, subject: Subject, asked: Asked, control: Asked) -
     e = explained(chosen, subject, asked)
     names = layers_to_shuffle(chosen.model, e)
     how = _shuffle(names)
-    st.caption(_which(names, how))
+    st.markdown(_which(names, how))
     left, right = st.columns(2)
     with left, st.container(border=True):
         _shown(e, "Trained model", "trained")
@@ -84,11 +85,19 @@ def _named(name: str) -> str:
 def _which(names: Sequence[str], how: Shuffle) -> str:
     """Name the layers that are shuffled and those that are not."""
     if not how.count:
-        return f"Nothing is shuffled. From the output to the picture: {', '.join(map(_named, names))}."
+        return f"Nothing is shuffled. From the output to the picture: {_listed(names)}."
     chosen = names[how.count - 1 : how.count] if how.order == "independent" else names[: how.count]
     kept = [n for n in names if n not in chosen]
-    said = f"Shuffled: {', '.join(map(_named, chosen))}."
-    return f"{said} Still trained: {', '.join(map(_named, kept))}." if kept else f"{said} No layer is left as trained."
+    said = f"Shuffled: {_listed(chosen)}."
+    return f"{said} Still trained: {_listed(kept)}." if kept else f"{said} No layer is left as trained."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name layers, of many the first and the last."""
+    said = [_named(n) for n in names]
+    if len(said) > _MOST_NAMES:
+        said[3:-2] = [f"… {len(said) - 5} more …"]
+    return ", ".join(said)
 
 
 def _title(names: Sequence[str], how: Shuffle) -> str:
@@ -102,7 +111,7 @@ def _title(names: Sequence[str], how: Shuffle) -> str:
 def _shown(e: Explanation, title: str, key: str) -> None:
     st.markdown(f"**{title}**")
     plain_map(e, key)
-    st.caption("It says: " + ", ".join(f"{p['label']} {p['probability']:.0%}" for p in e.predictions[:3]))
+    st.markdown("It says: " + ", ".join(f"{p['label']} {p['probability']:.0%}" for p in e.predictions[:3]))
 
 
 def _tried(chosen: Chosen, subject: Subject, trial: ShuffledMap) -> Shuffled | None:
@@ -122,16 +131,16 @@ def _said(found: Shuffled, names: Sequence[str], how: Shuffle) -> None:
     if math.isnan(value):
         st.info("One of the two maps is the same everywhere, so that they cannot be compared.", icon=":material/help:")
         return
-    number = f"**Similarity {value:.2f}.**"
+    number = f"**Similarity {value:.2f}.**".replace("-", "−")
     match SIMILAR_MODEL.verdict(value):
         case "yes":
-            st.success(f"{number} The map is quite another: it depends on what was shuffled.", icon=":material/check:")
+            st.info(f"{number} The map is quite another: it depends on what was shuffled.", icon=":material/check:")
         case "partly":
             st.info(f"{number} The map is partly the same.", icon=":material/contrast:")
         case _ if all_of_it:
             st.warning(
-                f"{number} The map hardly changes although the model knows nothing any more: it shows the picture "
-                "rather than the model's reasons.",
+                f"{number} The map hardly changes although the model knows nothing any more. If it does so for other "
+                "seeds too, it shows the picture rather than the model's reasons.",
                 icon=":material/warning:",
             )
         case _:
@@ -153,7 +162,7 @@ def _chart(chosen: Chosen, subject: Subject, asked: Sequence[Asked], names: Sequ
     ):
         return
     found = {at: tried(chosen, subject, t) for at, t in trials.items()}
-    lines = [_line(one.method, counts, found, names, how) for one in dict.fromkeys(asked)]
+    lines = [_line(one.method, counts, found, names, how) for one in {one.method: one for one in asked}.values()]
     st.markdown("**How alike the map stays**")
     axes = ("layers shuffled, from the output", "similarity to the trained model's map")
     if how.order == "independent":

@@ -38,43 +38,48 @@ def trust_cards(chosen: Chosen, subject: Subject, asked: Sequence[Asked]) -> Non
     columns = st.columns(len(asked))
     places = [_mapped(chosen, subject, one, i, columns[i]) for i, one in enumerate(asked)]
     rows, cards = st.empty(), list[tuple[str, TrustCard]]()
-    for one, place in zip(asked, places, strict=True):
-        with place, told():
-            card = _card(chosen, subject, replace(one, check=True), f"card-{len(cards)}-{one.method}")
-            if card is not None:
-                st.markdown(f"**{card.headline.partition('? ')[2]}**")
-                cards.append((one.method, card))
-                with rows.container():
-                    _rows(cards)
+    for number, (one, place) in enumerate(zip(asked, places, strict=True)):
+        card = _card(chosen, subject, one, f"card-{number}-{one.method}", place) if place is not None else None
+        if card is not None:
+            cards.append((one.method, card))
+            with rows.container():
+                _rows(cards)
 
 
 def _mapped(chosen: Chosen, subject: Subject, asked: Asked, number: int, column: Any) -> Any:
-    """Show the map alone, and return the place below it."""
+    """Show the map alone, and return the place below it; None where the method is refused."""
+    place = None
     with column, st.container(border=True):
         st.markdown(f"**{asked.method}**" + (", the control" if number else ""))
         with told():
             plain_map(explained(chosen, subject, asked), f"trust-{number}")
-        return st.container()
+            place = st.container()
+    return place
 
 
 def plain_map(e: Explanation, key: str) -> None:
     """Show an explanation's map on its photo with its legend."""
     words = f"{e.method} for {e.target.label}"
-    viewer(seen(e, Looks()), key=f"viewer-{key}", label=words, legend=legend_of(e.style, None), most=380)
+    viewer(seen(e, Looks())[:1], key=f"viewer-{key}", label=words, legend=legend_of(e.style, None), most=380)
 
 
-def _card(chosen: Chosen, subject: Subject, asked: Asked, key: str) -> TrustCard | None:
-    if not known(chosen, subject, asked) and not stoppable(
-        f"Checking {asked.method}", key, lambda tick: explained(chosen, subject, asked, tick)
-    ):
-        return None
-    return explained(chosen, subject, asked).check
+def _card(chosen: Chosen, subject: Subject, asked: Asked, key: str, place: Any) -> TrustCard | None:
+    """Make a map's card, or return the one that is remembered, and show its headline."""
+    full = replace(asked, check=True)
+    with place, told():
+        if known(chosen, subject, full) or stoppable(
+            f"Checking {asked.method}", key, lambda tick: explained(chosen, subject, full, tick)
+        ):
+            card = explained(chosen, subject, full).check
+            st.markdown(f"**{card.headline.partition('? ')[2]}**" if card else "")
+            return card
+    return None
 
 
 def _rows(cards: Sequence[tuple[str, TrustCard]]) -> None:
     """Draw question by question what was answered for each map."""
     for number, question in enumerate(HOW):
-        with st.container(border=True):
+        with st.container(border=True, gap="small"):
             st.markdown(f"**{question}**")
             st.caption(HOW[question])
             for column, (method, card) in zip(st.columns(max(2, len(cards))), cards, strict=False):
