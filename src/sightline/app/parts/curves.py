@@ -93,10 +93,10 @@ def _scrubbed(found: Mapping[str, Stepwise], control: str) -> None:
     )
     with chart:
         _curves(found, step, control)
-    names = list(dict.fromkeys([method, control]))
-    for name, column in zip(names, st.columns(2), strict=False):
-        with column:
-            _pictured(name, found[name], step)
+    with st.container(horizontal=True, wrap=False):
+        for name in dict.fromkeys([method, control]):
+            with st.container():
+                _pictured(name, found[name], step)
     st.caption("Pictures as the model gets them: at its own size, cut as it cuts them.")
     _compared(found)
 
