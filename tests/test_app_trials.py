@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from PIL import Image
 
 from sightline.app import subject as subjects
 from sightline.app import trials
 from sightline.app.examples import EXAMPLES
+from sightline.app.parts.charts import Line, _lowest
 from sightline.app.parts.randomise import _counts, _listed
 from sightline.app.store import Store
 from sightline.app.subject import Asked, Chosen, Subject
@@ -65,3 +68,8 @@ def test_the_chart_of_a_deep_model_has_few_points_and_the_chosen_one() -> None:
 def test_long_lists_of_layers_are_cut_in_the_middle() -> None:
     assert _listed(["a", ""]) == "`a`, `weights outside of any layer`"
     assert _listed([str(i) for i in range(10)]) == "`0`, `1`, `2`, … 5 more …, `8`, `9`"
+
+
+def test_the_scale_of_a_chart_begins_at_0_or_below_whatever_cannot_be_compared() -> None:
+    assert _lowest([Line("a", [0, 1], [0.5, math.nan], ["", ""])]) == 0
+    assert _lowest([Line("a", [0, 1], [1.0, -0.5], ["", ""]), Line("b", [0], [math.nan], [""])]) == -0.5

@@ -39,17 +39,21 @@ def line_chart(lines: Sequence[Line], *, axes: tuple[str, str], alt: str, key: s
         _add(figure, line, *look)
     if band is not None:
         figure.add_hrect(y0=band, y1=1.05, fillcolor="#8c8c8c", opacity=0.15, line_width=0)
-    lowest = (y for line in lines for y in line.y if math.isfinite(y))
     shares = {"tickformat": ".0%", "range": [-0.01, 1.01], "dtick": 0.25}
     figure.update_layout(
         height=360,
         margin={"l": 8, "r": 24, "t": 8, "b": 8},
         legend={"orientation": "h", "y": -0.25, "x": 0, "yanchor": "top"},
         xaxis={"title": axes[0], "fixedrange": True} | (shares if max(lines[0].x) <= 1 else {"tickformat": "d"}),
-        yaxis={"title": axes[1], "fixedrange": True, "range": [min(0, *lowest) - 0.04, 1.05]},
+        yaxis={"title": axes[1], "fixedrange": True, "range": [_lowest(lines) - 0.04, 1.05]},
         hovermode="closest",
     )
     st.plotly_chart(figure, theme="streamlit", config={"displayModeBar": False}, alt=alt, key=key)
+
+
+def _lowest(lines: Sequence[Line]) -> float:
+    """Return the lowest value there is, at most 0; a map that cannot be compared has none."""
+    return min([0.0, *(y for line in lines for y in line.y if math.isfinite(y))])
 
 
 def _add(figure: go.Figure, line: Line, colour: str, dash: str, mark: str, width: float) -> None:

@@ -97,7 +97,10 @@ def _scrubbed(found: Mapping[str, Stepwise], control: str) -> None:
         for name in dict.fromkeys([method, control]):
             with st.container():
                 _pictured(name, found[name], step)
-    st.caption("Pictures as the model gets them: at its own size, cut as it cuts them.")
+    st.caption(
+        "What the model was given at this step, at its own size, and the probability that it gave the class; control: "
+        f"{control}."
+    )
     _compared(found)
 
 
@@ -127,7 +130,7 @@ def _curves(found: Mapping[str, Stepwise], step: int, control: str) -> None:
 def _pictured(name: str, curve: Stepwise, step: int) -> None:
     way = "taken away" if curve.direction == "deletion" else "shown"
     chance = f"{curve.scores[step]:.1%}"
-    st.metric(f"{name}: probability", chance)
+    st.metric(name, chance)
     image = Image.fromarray(curve.picture(step))
     alt = f"The picture with the {_share(step)} that {name} marks most {way}; probability {chance}"
     viewer([Seen("Picture", image, alt)], key=f"step-{name}", label=name, most=380)
