@@ -22,6 +22,7 @@ from sightline.cli.explain import entry
 from sightline.demo.scenes import scene
 from sightline.errors import ParameterError
 from sightline.evaluation.card import MARKS, Answer, TrustCard, answered
+from sightline.evaluation.checking import HOW
 from sightline.evaluation.measure import measure
 from sightline.models.load import load
 from sightline.render.checks import Check, Checks, checks_block
@@ -247,3 +248,8 @@ def test_the_command_line_says_it_under_the_map(tmp_path: Path) -> None:
     assert "guided_backprop" in lines[place - 1]
     assert [line[0] for line in lines[place + 1 : place + 6]][CLASS] == "✗"
     assert all(line[0] in MARKS.values() for line in lines[place + 1 : place + 6])
+
+
+def test_every_question_says_how_it_is_measured() -> None:
+    card = sightline.explain("demo/honest", PICTURES[0], "constant", check=True).check
+    assert [a.question for a in card.answers] == list(HOW)

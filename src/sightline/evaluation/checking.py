@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from sightline.recording import Recording
 from sightline.samples import Sample
 from sightline.targets import PerImage, Target, part_of
 
-__all__ = ["check", "checked"]
+__all__ = ["HOW", "SIMILAR_MODEL", "Levels", "check", "checked"]
 
 _SHARE = 0.1
 _MODEL, _CLASS, _PIXELS, _STABLE, _ADDS_UP = (
@@ -38,21 +38,37 @@ _MODEL, _CLASS, _PIXELS, _STABLE, _ADDS_UP = (
 
 
 @dataclass(frozen=True)
-class _Levels:
+class Levels:
     """The values up to which an answer is yes, and from which it is no; between them it is partly."""
 
     yes: float
     no: float
 
     def verdict(self, value: float) -> Verdict:
+        """Return the answer that a value gives."""
         return "yes" if value < self.yes else "no" if value >= self.no else "partly"
 
 
-_SIMILAR_MODEL = _Levels(0.4, 0.5)
-_SIMILAR_CLASS = _Levels(0.8, 0.9)
-_CHANGE = _Levels(0.2, 0.5)
-_GAP = _Levels(0.05, 0.2)
+SIMILAR_MODEL = Levels(0.4, 0.5)
+_SIMILAR_CLASS = Levels(0.8, 0.9)
+_CHANGE = Levels(0.2, 0.5)
+_GAP = Levels(0.05, 0.2)
 _LEAST_DROP = 0.1
+
+HOW: Mapping[str, str] = {
+    _MODEL: "The weights are shuffled from the output down, a third of the layers more each time, and the map is made "
+    f"again, with two draws. Yes below a mean similarity of {SIMILAR_MODEL.yes:g}, no from {SIMILAR_MODEL.no:g}.",
+    _CLASS: "The map of the most probable other class is made and compared. "
+    f"Yes below a similarity of {_SIMILAR_CLASS.yes:g}, no from {_SIMILAR_CLASS.no:g}.",
+    _PIXELS: f"The {_SHARE:.0%} that the map marks most is covered, then 8 areas of that size and shape elsewhere. Yes "
+    f"where it takes {100 * _LEAST_DROP:.0f} points more of the probability than they do on average and more than any "
+    f"of them, no below {50 * _LEAST_DROP:.0f} points.",
+    _STABLE: "The picture gets a little noise, four times, and the map is made again. "
+    f"Yes where it changes by less than {_CHANGE.yes:.0%}, no from {_CHANGE.no:.0%}.",
+    _ADDS_UP: "Some methods promise that the parts of the map sum to the score. "
+    f"Yes where the gap is below {_GAP.yes:.0%}, no from {_GAP.no:.0%}.",
+}
+"""How each question is measured, and which numbers make it yes or no."""
 
 
 def checked(
@@ -132,7 +148,7 @@ def _asked(question: str, ask: Callable[[Case, Explanation], Answer], case: Case
 
 def _on_model(case: Case, _: Explanation) -> Answer:
     value = float(parameter_randomization(case, layers=3, draws=2)[0])
-    verdict = _SIMILAR_MODEL.verdict(value)
+    verdict = SIMILAR_MODEL.verdict(value)
     how = {"yes": "quite another", "partly": "partly the same", "no": "much the same"}[verdict]
     said = (
         f"With the model's weights shuffled, so that it knows nothing, the map is {how} (similarity {value:.2f}; 1 is "

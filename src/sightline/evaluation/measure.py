@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ from sightline.plan import Plan, make_plan
 from sightline.samples import Failure, Sample, batches, samples
 from sightline.targets import PerImage, Target, part_of
 
-__all__ = ["measure"]
+__all__ = ["class_of", "measure", "opened", "pictures_of"]
 
 _SAME = 0.01
 
@@ -63,8 +63,8 @@ def measure(
         raise ParameterError(f"{mosaics[0]} explains mosaics of many images; use sightline.evaluation.run.evaluate.")
     resolved = metric_parameters(metrics, parameters or {})
     made = _explanations(maps)
-    given = images if images is not None else _pictures(made)
-    aim = target if target is not None else _target(made)
+    given = images if images is not None else pictures_of(made)
+    aim = target if target is not None else class_of(loaded, made)
     plan = _plan(loaded, method, made, aim, seed)
     found: dict[str, list[np.ndarray]] = {m.name: [] for m in metrics}
     count, dims = 0, 0
@@ -122,7 +122,21 @@ def _explanations(maps: Any) -> list[Explanation]:
     return []
 
 
-def _pictures(made: Sequence[Explanation]) -> list[np.ndarray]:
+@contextmanager
+def opened(model: Model, e: Explanation, *, seed: int = 0, tick: Callable[[int], None] | None = None) -> Iterator[Case]:
+    """Open the case of one explanation: its map on the model's input, and the model that it can be tested with.
+
+    Raises InputError for an explanation that does not hold its picture, or whose target is no class.
+    """
+    plan = _plan(model, None, [e], class_of(model, [e]), seed, tick)
+    with views_of(plan, list(samples(plan.model, pictures_of([e]), _raise))) as views:
+        x = views["logit"].x
+        maps = torch.from_numpy(e.at_input()).to(x.device).expand(len(x), *e.input_size)
+        yield Case(views, maps, again=again_by(plan, plan.methods[0], views["logit"]))
+
+
+def pictures_of(made: Sequence[Explanation]) -> list[np.ndarray]:
+    """Return the pictures that explanations hold; InputError where one holds none."""
     if not made:
         raise InputError("arrays came without their images; give images=, what the maps explain.")
     shown = [e.image if e.geometry is not None else None for e in made]
@@ -131,14 +145,26 @@ def _pictures(made: Sequence[Explanation]) -> list[np.ndarray]:
     return [s for s in shown if s is not None]
 
 
-def _target(made: Sequence[Explanation]) -> Target:
-    indices = [e.target.index for e in made]
-    if made and any(i is None for i in indices):
-        raise InputError(f"the target '{made[0].target.label}' is no class; give target=, what the maps explain.")
-    return PerImage(tuple(i for i in indices if i is not None)) if made else "top1"
+def class_of(model: Model, made: Sequence[Explanation]) -> Target:
+    """Return the class that each explanation explains; InputError where it is none of the model's."""
+    return PerImage(tuple(_class(model, e) for e in made)) if made else "top1"
 
 
-def _plan(model: Model, method: str | None, made: Sequence[Explanation], target: Target, seed: int) -> Plan:
+def _class(model: Model, e: Explanation) -> int:
+    index, label = e.target.index, e.target.label
+    if index is None or label != model.labels.name(index):
+        raise InputError(f"the target '{label}' is no class of {model.name}; give target=, what the maps explain.")
+    return index
+
+
+def _plan(
+    model: Model,
+    method: str | None,
+    made: Sequence[Explanation],
+    target: Target,
+    seed: int,
+    tick: Callable[[int], None] | None = None,
+) -> Plan:
     name = method or (made[0].method if made else "constant")
     layers = made[0].layer.split("+") if made and made[0].layer else None
     given = {f"{name}.{k}": v for k, v in made[0].parameters.items()} if made and not method else {}
@@ -153,7 +179,7 @@ def _plan(model: Model, method: str | None, made: Sequence[Explanation], target:
         seed=seed,
         chunk=None,
         parameters=given,
-        tick=None,
+        tick=tick,
     )
 
 

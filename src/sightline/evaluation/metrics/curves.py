@@ -56,11 +56,14 @@ def kept_curve(rec: Recording, kept: Iterable[Tensor], ends: tuple[Tensor, Tenso
     return torch.stack([ends[0], *points, ends[1]], 1)
 
 
+def kept_at(ranks: Tensor, share: float) -> Tensor:
+    """Return what is left (N, P) when a share of the positions, those of the lowest ranks (N, P), is covered."""
+    return ranks >= round(share * ranks.shape[1])
+
+
 def _kept(rec: Recording, ranks: Tensor, steps: int) -> Iterator[Tensor]:
-    shaped = ranks.reshape(len(ranks), *rec.x.shape[2:])
-    positions = ranks.shape[1]
     for share in shares(steps).tolist()[1:-1]:
-        yield shaped >= round(share * positions)
+        yield kept_at(ranks, share).reshape(len(ranks), *rec.x.shape[2:])
 
 
 @metric(family="faithfulness", better="lower", cite="Petsiuk et al. 2018, arXiv:1806.07421, sec. 4.2 (deletion)")

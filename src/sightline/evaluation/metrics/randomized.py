@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections.abc import Collection
 from dataclasses import replace
@@ -18,6 +19,8 @@ from sightline.models.session import lock_of
 __all__ = ["randomized", "weight_layers"]
 
 _MOST_BYTES = 1 << 30
+_MOST = 64
+_KEEPING = threading.Lock()
 
 
 def randomized(model: Model, seed: int = 0, layers: Collection[str] | None = None) -> Model:
@@ -26,8 +29,8 @@ def randomized(model: Model, seed: int = 0, layers: Collection[str] | None = Non
     Each filter (row of a matrix) keeps its values and loses their order, so that activations keep their scale, and
     the biases, normalisations and running statistics of a filter, which stay, still fit it. A filter of equal values
     is drawn from a normal of their size. One generator serves the whole net: layers of one shape get different
-    weights, and a layer gets the same whichever others are named. Copies are kept with the model, the latest first,
-    up to 1 GiB.
+    weights, and a layer gets the same whichever others are named. The latest 64 copies are kept with the model, of
+    1 GiB at most.
 
     Raises RefusedError for a model whose weights cannot be reached or copied, LayerError for an unknown layer.
 
@@ -49,9 +52,12 @@ def randomized(model: Model, seed: int = 0, layers: Collection[str] | None = Non
 
 def _kept(model: Model, seed: int, chosen: frozenset[str]) -> nn.Module:
     kept = model._shuffled
-    kept[seed, chosen] = module = kept.pop((seed, chosen), None) or _made(model, seed, chosen)
-    while len(kept) > 1 and sum(map(_bytes, kept.values())) > _MOST_BYTES:
-        kept.pop(next(iter(kept)))
+    module = kept.get((seed, chosen)) or _made(model, seed, chosen)
+    with _KEEPING:
+        kept.pop((seed, chosen), None)
+        kept[seed, chosen] = module
+        while len(kept) > 1 and (len(kept) > _MOST or sum(map(_bytes, kept.values())) > _MOST_BYTES):
+            kept.pop(next(iter(kept)))
     return module
 
 
