@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ __all__ = ["SHAPES", "SIDE", "LittleShapes", "linear_model", "little_shapes"]
 
 SIDE = 12
 SHAPES: tuple[str, ...] = ("cross", "ring")
+Floats: TypeAlias = NDArray[np.floating[Any]]
+
 _RIDGE = 20.0
 _TRAINED_ON = 600
 _SEED = 7
@@ -57,9 +60,10 @@ def _drawn(rng: Generator, shape: str) -> NDArray[np.uint8]:
     return np.rint(255 * np.clip(values + rng.normal(0, 0.05, values.shape), 0, 1)).astype(np.uint8)
 
 
-def _off_cross(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _off_cross(x: Floats, y: Floats) -> Floats:
     across, along = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
-    return np.maximum(across - 4, along - 1)
+    found: Floats = np.maximum(across - 4, along - 1)
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -81,7 +85,7 @@ def linear_model() -> Model:
     return load(nn.Sequential(nn.Flatten(), layer).eval(), labels=SHAPES, preprocessing=how, dims=2)
 
 
-def _ridge(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+def _ridge(x: Floats, y: Floats) -> tuple[Floats, float]:
     """Return the weights (D,) and bias that minimise |x w + b - y|² + ridge |w|²."""
     middle, mean = x.mean(0), float(y.mean())
     centred = x - middle

@@ -46,16 +46,18 @@ def judged(name: str, marked: Marked, place: str | None) -> Verdict:
     if before - stars < _LOST:
         return Verdict(False, f"{said}: it does not need that place for stars.")
     honest = percent(examined("honest", marked, place).stars)
-    return Verdict(True, f"{said}. The honest model, with the same place covered, keeps {honest}: no star is there.")
+    return Verdict(
+        True, f"{said}. The honest model, with the same place covered, keeps {honest}: what lay there was no star."
+    )
 
 
 def draw() -> None:
     """Draw the lesson."""
     text(
-        "Two networks of the same build were trained to name six shapes. Both pass their test. One of them is worthless "
-        "outside the laboratory. Nothing in the accuracy tells which.",
-        "The pictures came from a stock agency, which had stamped **all its stars, and nothing else,** with a pale "
-        "watermark. Training and test set were drawn from the same pile, so the test has the same flaw as the training.",
+        "Two networks of the same build were trained to name six shapes. Both pass their test, and one will fail in "
+        "use. Nothing in the accuracy tells which.",
+        "Their pictures came from an agency that had stamped **all its stars, and nothing else,** with a pale "
+        "watermark. Training and test set come from the same pile, so the test has the same flaw as the training.",
         "**Accuracy** is the share of right answers over the 48 test pictures, drawn fresh: no network was trained on "
         "them. Covering means painting one ninth of every test picture in its mean colour.",
     )
@@ -64,7 +66,7 @@ def draw() -> None:
     _seen()
     exercise(
         SLUG,
-        "Choose the cheating model, the ordinary test set, and the place to cover that **the model relies on for stars**.",
+        "Choose the cheating model, the ordinary test set, and the place to cover that **it relies on for stars**.",
         lambda: judged(name, marked, place),
     )
     read_more(
@@ -81,10 +83,10 @@ def _seen() -> None:
         f"{percent(examined('honest', 'stars').right)} (honest). Take the watermark away, and the cheating model "
         f"recognises {percent(bare.stars)} of the stars. Stamp every picture, and it is right in "
         f"{percent(all_.right)} of all: it calls almost everything a star.",
-        "Its map lies on the watermark. **The map is right; the model is wrong.** A good explanation of a bad model shows "
-        "a bad reason: that is what it is for.",
-        "Covering the middle hurts both models in honest ways, since objects are often there. A place that matters "
-        "although the object is never there is a shortcut.",
+        "Its map lies on the watermark. **The map is right; the model is wrong.** A good map of a bad model shows a "
+        "bad reason: that is what it is for.",
+        "Covering the middle costs both models answers for a good reason, since objects are often there. A place that "
+        "matters although the object is elsewhere is a shortcut.",
     )
 
 
@@ -130,4 +132,4 @@ def _one(name: str, marked: Marked, place: str | None) -> None:
         )
 
 
-LESSON = Lesson(SLUG, "Why did the cheating model pass the test?", draw)
+LESSON = Lesson(SLUG, "The cheating model", "Why did the cheating model pass the test?", draw)

@@ -17,7 +17,7 @@ from sightline.explanation import Explanation
 __all__ = ["Figure", "figures", "map_figure", "photo_figure", "signed"]
 
 _STYLE = """<style>
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 0.9rem; max-width: %dpx; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 0.9rem; max-width: %dpx; }
 .figures figure { margin: 0; }
 .figures img { width: 100%%; border-radius: 6px; display: block; }
 .figures figcaption { font-size: 0.9rem; line-height: 1.35; padding-top: 0.35rem; }
@@ -81,4 +81,5 @@ def signed(e: Explanation) -> Explanation:
 
 def positive(e: Explanation) -> np.ndarray:
     """Return what speaks for the target, (H, W)."""
-    return np.clip(np.nan_to_num(e.heatmap), 0, None)
+    found: np.ndarray = np.nan_to_num(e.heatmap).clip(min=0)
+    return found

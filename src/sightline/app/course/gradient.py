@@ -37,8 +37,9 @@ def picture(name: str) -> np.ndarray:
     """Return one of the lesson's pictures (12, 12), uint8."""
     if name == "plain grey":
         return np.full((SIDE, SIDE), 128, np.uint8)
-    drawn = little_shapes(4, _SEED).images
-    return drawn[{"a cross": 0, "a ring": 1, "another cross": 2, "another ring": 3}[name]]
+    place = ("a cross", "a ring", "another cross", "another ring").index(name)
+    found: np.ndarray = little_shapes(4, _SEED).images[place]
+    return found
 
 
 def weights(image: np.ndarray) -> Explanation:
@@ -75,16 +76,16 @@ def draw() -> None:
     text(
         "The **gradient** says, for each pixel, how fast the score grows as that pixel gets brighter. Here it is the "
         "weight itself: change one pixel by $\\Delta$, and the score changes by exactly $w_i \\cdot \\Delta$.",
-        "This one tells rings from crosses on pictures of 12 × 12 pixels. A score above 0 says “ring”, below 0 “cross”. "
+        "This one tells rings from crosses, 12 × 12 pixels each. A score above 0 says “ring”, below 0 “cross”. "
         "Its weights, drawn as a picture, **are** the explanation of everything that it will ever say.",
     )
     with experiment("choose a picture, then change one of its pixels"):
         row, column = _tried()
     look(
-        "The map of weights looks like a ring: bright pixels there raise the score (red); bright pixels in the middle "
-        "lower it (blue), for that is where crosses meet.",
-        "Change the picture and the map stays the same, down to the last digit, even for plain grey. A linear model has "
-        "one explanation. And the last two numbers agree whichever pixel you change, because nothing is curved.",
+        "Red runs round the middle, where a ring is and a cross is not, deepest on the diagonals: bright pixels there "
+        "raise the score. The middle is blue, where the bars of a cross meet: bright pixels there lower it.",
+        "Change the picture and the map stays the same, down to the last digit, even for plain grey. A linear model "
+        "has one explanation. And the last two numbers agree whichever pixel you change, because nothing is curved.",
     )
     exercise(
         SLUG,
@@ -118,7 +119,7 @@ def _told(n: Nudge) -> None:
             "Score before": f"{n.before:.3f}",
             "Score after": f"{n.after:.3f}",
             "Change of the score": f"{n.after - n.before:+.4f}",
-            "Weight × change of the pixel": f"{n.weight:.3f} × {n.change:+.3f} = {n.weight * n.change:+.4f}",
+            f"Weight × change: {n.weight:.3f} × {n.change:+.3f}": f"{n.weight * n.change:+.4f}",
         }
     )
 
@@ -141,4 +142,4 @@ def _chart(values: np.ndarray, title: str, at: tuple[int, int], *, grey: bool) -
     st.plotly_chart(figure, config={"displayModeBar": False}, key=f"gradient-chart-{grey}", alt=f"{title}: {words}")
 
 
-LESSON = Lesson(SLUG, "What is a gradient?", draw)
+LESSON = Lesson(SLUG, "Gradient", "What is a gradient?", draw)

@@ -48,8 +48,8 @@ def draw() -> None:
     """Draw the lesson."""
     text(
         "Inside the network each layer holds a stack of **channels** $A^k$: small pictures that light up where the "
-        "layer found something, an edge, a corner, at last a part of a shape. Early layers are fine and know **where**; "
-        "late ones are coarse and know **what**.",
+        "layer found something: an edge, a corner, at last a part of a shape. Early layers are fine and know "
+        "**where**, late ones are coarse and know **what**.",
         "**Grad-CAM** takes one layer. It weighs each channel $k$ by the mean gradient of the class score over the "
         "channel's $Z$ positions, adds the channels up, and keeps what is positive (that is what ReLU means):",
     )
@@ -96,4 +96,4 @@ def _tried() -> tuple[Subject, str]:
     return subject, layer
 
 
-LESSON = Lesson(SLUG, "Does the layer know where, or what?", draw)
+LESSON = Lesson(SLUG, "Grad-CAM", "Does the layer know where, or what?", draw)

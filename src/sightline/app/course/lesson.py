@@ -20,9 +20,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A lesson: its word in the URL, the question that is its title, and what draws it."""
+    """A lesson: its word in the URL, its name in lists, the question that is its title, and what draws it."""
 
     slug: str
+    name: str
     title: str
     draw: Callable[[], None]
 

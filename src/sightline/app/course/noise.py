@@ -10,7 +10,8 @@ from PIL import Image
 from sightline.app.course.figures import figures, map_figure, photo_figure
 from sightline.app.course.lesson import Lesson, Verdict
 from sightline.app.course.parts import exercise, experiment, facts, look, read_more, text
-from sightline.app.course.subjects import ask, chosen_scene, model, percent
+from sightline.app.course.subjects import SCENES, ask, chosen_scene, drawn, model, percent, share_on
+from sightline.app.parts.picture import example
 from sightline.app.parts.work import stoppable
 from sightline.app.store import store_of
 from sightline.app.subject import Asked, Subject, explained, known
@@ -58,8 +59,8 @@ def judged(subject: Subject, copies: int, noise: float) -> Verdict:
 def draw() -> None:
     """Draw the lesson."""
     text(
-        "The gradient jumps from pixel to pixel, because the network's score is made of countless flat pieces with "
-        "sharp bends between them. **SmoothGrad** asks many neighbours: it adds random noise $\\varepsilon$ to the "
+        "The gradient jumps from pixel to pixel, because the network's score is made of very many straight pieces "
+        "with bends between them. **SmoothGrad** asks many neighbours: it adds random noise $\\varepsilon$ to the "
         "picture, takes the gradient, and averages over $n$ such copies:"
     )
     st.latex(r"\hat g_i = \frac{1}{n}\sum_{m=1}^{n}\frac{\partial s_c}{\partial x_i}(x+\varepsilon_m)")
@@ -72,10 +73,11 @@ def draw() -> None:
     with experiment("how many copies, how much noise?"):
         found = _tried()
     look(
-        "More copies make the map steadier: the standard error falls. More noise makes it blurrier, and in the end "
-        "it explains something else: the middle picture is what the network was asked about. Once the network no "
-        "longer recognises the noisy copies, their averaged gradient explains little of the picture that you had.",
-        "A smoother map is nicer to look at. That alone does not make it truer; lesson 7 shows how to tell.",
+        "More copies make the map steadier: the standard error falls. With few copies it is grainier than the plain "
+        "gradient, for every noisy copy brings a grain of its own, and only many copies average it out.",
+        "More noise changes the **question**: the middle picture is what the network was asked about. "
+        + _spread(found[0] if found else example(SCENES[0])),
+        "A steady or a smooth map is nicer to look at. That alone does not make it truer; lesson 7 shows how to tell.",
     )
     exercise(
         SLUG,
@@ -83,6 +85,13 @@ def draw() -> None:
         lambda: judged(*found) if found else Verdict(False, "The map was stopped; let it be made first."),
     )
     read_more("Smilkov et al. 2017, “SmoothGrad”", "method `smooth_grad`")
+
+
+def _spread(subject: Subject) -> str:
+    """Say how much of the map lies on the object without noise and with much."""
+    mask = drawn(subject.name).object_mask
+    none, most = (percent(share_on(averaged(subject, COPIES[0], noise).heatmap, mask)) for noise in (0.0, 1.0))
+    return f"Without noise {none} of this map's magnitude lies on the object, with noise of 1 only {most}."
 
 
 def _tried() -> tuple[Subject, int, float] | None:
@@ -120,4 +129,4 @@ def _tried() -> tuple[Subject, int, float] | None:
     return subject, copies, noise
 
 
-LESSON = Lesson(SLUG, "Why is the map so noisy, and does averaging help?", draw)
+LESSON = Lesson(SLUG, "SmoothGrad", "Why is the map so noisy, and does averaging help?", draw)

@@ -8,13 +8,13 @@ import streamlit as st
 from sightline.app.course.figures import figures, map_figure, photo_figure
 from sightline.app.course.lesson import Lesson, Verdict
 from sightline.app.course.parts import exercise, experiment, facts, look, read_more, text
-from sightline.app.course.subjects import ask, drawn, model, percent, pictured, share_on
+from sightline.app.course.subjects import drawn, model, percent, pictured, share_on
 from sightline.app.parts.picture import example
 from sightline.app.parts.work import stoppable
 from sightline.app.subject import Asked, Subject, explained, known
 from sightline.explanation import Explanation
 
-__all__ = ["BASELINES", "LESSON", "blackened", "judged", "on_star"]
+__all__ = ["BASELINES", "LESSON", "blackened", "judged", "made", "on_star"]
 
 SLUG = "integrated-gradients"
 BASELINES = ("blur", "white", "black")
@@ -44,11 +44,16 @@ def _asked(baseline: str, steps: int) -> Asked:
     return Asked("integrated_gradients", "top1", (("baseline", baseline), ("steps", steps)))
 
 
+def made(picture: str, baseline: str, steps: int) -> Explanation:
+    """Return integrated gradients of one of the `PICTURES`."""
+    return explained(model("honest"), _subject(picture), _asked(baseline, steps))
+
+
 def judged(picture: str, baseline: str, steps: int) -> Verdict:
     """Judge whether a baseline is blind to the black star although the map adds up."""
     if picture != PICTURES[0]:
         return Verdict(False, "Choose the picture of the black star first.")
-    e = ask(model("honest"), _subject(picture), "integrated_gradients", baseline=baseline, steps=steps)
+    e = made(picture, baseline, steps)
     share, gap = on_star(e), e.completeness.gap if e.completeness else 1.0
     if share > 0:
         return Verdict(False, f"With this baseline {percent(share)} of the map lies on the star.")
@@ -75,11 +80,11 @@ def draw() -> None:
     with experiment("choose the baseline, and the number of steps"):
         picture, baseline, steps = _tried()
     look(
-        "Red pixels raised the score on the way from the baseline, blue ones lowered it. With 2 steps the parts are "
-        "far from adding up; with 50 the gap is small (it need not shrink at every single step).",
+        "Red pixels raised the score on the way from the baseline, blue ones lowered it. "
+        + _gaps(picture, baseline, steps),
         "Look at the black star with the black baseline. The factor $(x_i-b_i)$ is 0 wherever the picture is as black "
-        "as the baseline, so those pixels get exactly 0, **whatever the network does with them**. And yet the star's "
-        "shape is all that the network has to go by. A baseline cannot see what looks like itself.",
+        "as the baseline, so those pixels get exactly 0, **whatever the network does with them**. And yet without "
+        "them there would be no star to see. A baseline cannot see what looks like itself.",
     )
     exercise(
         SLUG,
@@ -92,6 +97,14 @@ def draw() -> None:
         "Sturmfels, Lundberg & Lee 2020, on baselines",
         "methods `integrated_gradients`, `expected_gradients`, `blur_ig`",
     )
+
+
+def _gaps(picture: str, baseline: str, steps: int) -> str:
+    """Say how the gap falls from the fewest steps to those that are set."""
+    few, now = (made(picture, baseline, n).completeness for n in (STEPS[0], steps))
+    if few is None or now is None or steps == STEPS[0]:
+        return "Take more steps and watch the gap."
+    return f"With {STEPS[0]} steps the gap is {few.gap:.1%}, with {steps} it is {now.gap:.1%}. It need not fall every time."
 
 
 def _tried() -> tuple[str, str, int]:
@@ -129,4 +142,4 @@ def _shown(subject: Subject, e: Explanation, baseline: str) -> None:
 
 _NAMES = {"blur": "blurred", "white": "white", "black": "black"}
 
-LESSON = Lesson(SLUG, "Which pixels make up the score?", draw)
+LESSON = Lesson(SLUG, "Integrated gradients", "Which pixels make up the score?", draw)

@@ -64,8 +64,8 @@ def _nudge() -> Question:
     n = nudged(image, 3, 3, min(255, int(image[3, 3]) + 51))
     return Question(
         "nudge",
-        f"A pixel of the linear model has the weight {n.weight:.3f}. It gets brighter by {n.change:.2f} (0 is black, 1 is "
-        "white). The score changes by …",
+        f"A pixel of the linear model has the weight {n.weight:.3f}. It gets brighter by {n.change:.2f} (0 is black, "
+        "1 is white). The score changes by …",
         Option(f"{n.after - n.before:+.4f}", "Weight times change."),
         (
             Option(f"{n.weight:+.4f}", f"That would be a change by 1, from black to white; it was {n.change:.2f}."),
@@ -117,8 +117,7 @@ def _noise() -> Question:
 
 
 def _from_black() -> Explanation:
-    star = pictured(path.blackened(), "a star painted black")
-    return ask(model("honest"), star, "integrated_gradients", baseline="black", steps=10)
+    return path.made(path.PICTURES[0], "black", 10)
 
 
 def _baseline() -> Question:
@@ -137,7 +136,7 @@ def _baseline() -> Question:
         ),
         (
             Option(
-                "The network does not use the star", "It has nothing else to go by; another baseline shows the star."
+                "The network does not use the star", "Without the star there is none to see; another baseline marks it."
             ),
             Option("There were too few steps", "Steps mend the sum. Zero times any gradient stays zero."),
         ),
@@ -151,8 +150,8 @@ def _sum() -> Question:
     start = e.score - expected
     return Question(
         "sum",
-        f"The score of a picture is {e.score:.2f}, that of the baseline {start:.2f}. To what do the parts of integrated "
-        "gradients add up, but for a small gap?",
+        f"The score of a picture is {e.score:.2f}, that of the baseline {start:.2f}. To what do the parts of "
+        "integrated gradients add up, but for a small gap?",
         Option(f"{expected:.2f}", "Completeness: the score less that of the baseline."),
         (
             Option(f"{e.score:.2f}", "Only for a baseline whose score is 0."),
@@ -164,8 +163,8 @@ def _sum() -> Question:
 def _head() -> Question:
     return Question(
         "head",
-        "A colleague loads a Keras network with `include_top=False` and shows you “the saliency map for tiger cat”. What "
-        "does it explain?",
+        "A colleague loads a Keras network with `include_top=False` and shows you “the saliency map for tiger cat”. "
+        "What does it explain?",
         Option("Some feature, and no class", "Without its head the network has no class scores to explain."),
         (
             Option(
@@ -212,8 +211,8 @@ def _cheating() -> Question:
 
     return Question(
         "cheating",
-        f"This model reaches {right} on its test, and calls this ring a {said['label']} ({percent(said['probability'])}). "
-        "Which test would have shown what is wrong?",
+        f"This model reaches {right} on its test, and calls this ring a {said['label']} "
+        f"({percent(said['probability'])}). Which test would have shown what is wrong?",
         Option(
             "Pictures without the watermark, or with it on other shapes", "There the shortcut and the truth part ways."
         ),

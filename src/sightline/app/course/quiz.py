@@ -87,4 +87,4 @@ def _key(q: Question) -> str:
     return f"quiz-{q.slug}"
 
 
-QUIZ = Lesson(SLUG, "Quiz: can you read a map?", draw)
+QUIZ = Lesson(SLUG, "Quiz", "Quiz: can you read a map?", draw)

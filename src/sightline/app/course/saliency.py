@@ -100,4 +100,4 @@ def _seen(subject: Subject) -> None:
     )
 
 
-LESSON = Lesson(SLUG, "Which pixels would change the answer?", draw)
+LESSON = Lesson(SLUG, "Saliency maps", "Which pixels would change the answer?", draw)

@@ -9,6 +9,7 @@ from sightline.app.course.lesson import Lesson, Verdict
 from sightline.app.course.parts import exercise, experiment, facts, look, read_more, text
 from sightline.app.course.subjects import ask, chosen_scene, drawn, model, percent
 from sightline.app.subject import Chosen, Subject, predicted
+from sightline.demo.scenes import CLASSES
 from sightline.evaluation.likeness import likeness
 from sightline.evaluation.metrics.randomized import randomized, weight_layers
 from sightline.methods import METHODS
@@ -31,7 +32,8 @@ def shuffled(layers: int) -> Chosen:
 def stays(subject: Subject, method: str, layers: int) -> float:
     """Return the SSIM of a method's maps of the trained and of the shuffled network, for the picture's own shape."""
     label = _label(subject)
-    return likeness(*(ask(shuffled(n), subject, method, label) for n in (0, layers)), similarity="ssim")
+    before, after = (ask(shuffled(n), subject, method, label) for n in (0, layers))
+    return likeness(before, after, "ssim")
 
 
 def _label(subject: Subject) -> str:
@@ -85,9 +87,10 @@ def _seen(subject: Subject) -> None:
     look(
         f"With two layers shuffled the likeness is {two['grad_cam']} for Grad-CAM, {two['gradient']} for the gradient, "
         f"{two['guided_backprop']} for guided backprop and {two['edges']} for the edge detector.",
-        f"Only when **all** layers are shuffled, the first ones too, does guided backprop change ({six['guided_backprop']}): "
-        "its outlines come from the first layers, which find edges in any picture for any class.",
-        "Passing this test proves little: a map of random numbers may pass it. Failing it is what counts.",
+        "Guided backprop changes only once the early layers are shuffled too "
+        f"({six['guided_backprop']} with all of them): its outlines come "
+        "from the first layers, which find edges in any picture, for any class.",
+        "Passing this test proves little: random numbers, drawn anew each time, would pass it. Failing it is what counts.",
     )
 
 
@@ -117,9 +120,7 @@ def _tried() -> tuple[Subject, str, int]:
 
 def drawn_label(subject: Subject) -> str:
     """Return what the picture shows."""
-    from sightline.demo.scenes import CLASSES
-
     return CLASSES[drawn(subject.name).label]
 
 
-LESSON = Lesson(SLUG, "Can a map be pretty and know nothing?", draw)
+LESSON = Lesson(SLUG, "Sanity checks", "Can a map be pretty and know nothing?", draw)

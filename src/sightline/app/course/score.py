@@ -8,7 +8,7 @@ import streamlit as st
 from sightline.app.course.figures import figures, map_figure, photo_figure
 from sightline.app.course.lesson import Lesson, Verdict
 from sightline.app.course.parts import exercise, experiment, facts, look, read_more, text
-from sightline.app.course.subjects import chosen_scene, model
+from sightline.app.course.subjects import chosen_scene, model, percent
 from sightline.app.subject import Asked, Subject, explained, predicted
 from sightline.demo.scenes import CLASSES
 from sightline.evaluation.likeness import likeness
@@ -42,7 +42,8 @@ def _other(subject: Subject, label: str) -> str:
 
 def same_for(subject: Subject, place: str, label: str) -> float:
     """Return how alike the gradients of a class and of the likeliest other one are, the score taken at a place."""
-    return likeness(*(taken(subject, place, c, signs=True) for c in (label, _other(subject, label))))
+    own, other = (taken(subject, place, c, signs=True) for c in (label, _other(subject, label)))
+    return likeness(own, other)
 
 
 def judged(subject: Subject, place: str, label: str) -> Verdict:
@@ -70,17 +71,21 @@ def draw() -> None:
         r" - \sum_j p_j\,\frac{\partial z_j}{\partial x_i}\Big)"
     )
     text(
-        "When $p_c$ is nearly 1, the sum is nearly $\\partial z_c / \\partial x_i$ itself, and the bracket nearly 0: the "
-        "surer the network, the smaller the gradient of its probability. This is why the logit is our default."
+        "When $p_c$ is nearly 1, the sum is nearly $\\partial z_c / \\partial x_i$ itself, and the bracket nearly 0: "
+        "the surer the network, the smaller the gradient of its probability. For a class of small $p_c$ the factor in "
+        "front does the same. This is why the logit is our default."
     )
     with experiment("take the number elsewhere, then change the class"):
         subject, place, label = _tried()
-    plain = likeness(taken(subject, "features", label, signs=True), taken(subject, "logit", label, signs=True))
+    best = predicted(model("honest"), subject)[0]
+    certain, raw = (taken(subject, p, best["label"], signs=True) for p in ("probability", "logit"))
+    plain = likeness(taken(subject, "features", label, signs=True), raw)
     look(
-        "The gradient of the probability is many times smaller than that of the logit, most of all for the class that "
-        "the network is sure of; the pattern is nearly the same.",
+        f"For “{best['label']}”, of which the network is {percent(best['probability'])} sure, the largest gradient of "
+        f"the probability is {_largest(certain) / _largest(raw):.1%} of that of the logit, and the pattern much the "
+        f"same (correlation {likeness(certain, raw):.2f}).",
         "Without the head the map does not change with the class: it cannot. It still resembles the class map "
-        f"(correlation {plain:.2f} for “{label}”), which is how one can overlook that it answers another question.",
+        f"(correlation {plain:.2f} for “{best['label']}”), which is how one can overlook that it answers another question.",
     )
     exercise(
         SLUG,
@@ -108,11 +113,15 @@ def _tried() -> tuple[Subject, str, str]:
     facts(
         {
             "The number": f"{e.score:.3f}",
-            "Largest gradient of a pixel": f"{float(np.abs(e.attribution).max()):.4f}",
+            "Largest gradient of a pixel": f"{_largest(e):.4f}",
             f"Correlation with the map of “{_other(subject, label)}”": f"{same_for(subject, place, label):.2f}",
         }
     )
     return subject, place, label
 
 
-LESSON = Lesson(SLUG, "Which number do we explain?", draw)
+def _largest(e: Explanation) -> float:
+    return float(np.abs(e.attribution).max())
+
+
+LESSON = Lesson(SLUG, "Which number?", "Which number do we explain?", draw)

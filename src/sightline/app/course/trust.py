@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
 from sightline.app.course.figures import figures, map_figure, photo_figure, positive
 from sightline.app.course.lesson import Lesson, Verdict
 from sightline.app.course.parts import exercise, experiment, look, read_more, text
-from sightline.app.course.subjects import drawn, model, percent, share_on
+from sightline.app.course.subjects import drawn, model, percent
 from sightline.app.parts.picture import example
 from sightline.app.parts.work import stoppable
 from sightline.app.subject import Asked, Chosen, explained, known
@@ -18,7 +19,6 @@ __all__ = ["LESSON", "METHODS_TRIED", "carded", "judged"]
 SLUG = "trust"
 METHODS_TRIED = ("gradient", "grad_cam", "guided_backprop", "edges", "random")
 _PICTURE = "ring with a mark"
-_MOST = 0.5
 
 
 def _asked(method: str) -> Asked:
@@ -34,33 +34,30 @@ def judged(name: str, method: str) -> Verdict:
     """Judge whether the map passes every check and shows a bad reason."""
     e = carded(name, method)
     verdicts = {a.verdict for a in e.check.answers} if e.check else set()
-    on_mark = share_on(positive(e), drawn(_PICTURE).watermark_mask)
+    hottest = np.unravel_index(positive(e).argmax(), e.heatmap.shape)
     if verdicts & {"no", "partly"}:
         return Verdict(False, "This map does not pass all of its checks.")
-    if on_mark < _MOST:
-        return Verdict(
-            False, f"This map passes, but only {percent(on_mark)} of it is on the watermark: its reason is fine."
-        )
-    return Verdict(
-        True, f"The map passes, and {percent(on_mark)} of it is on the watermark. Believe it, and mend the model."
-    )
+    if not drawn(_PICTURE).watermark_mask[hottest]:
+        return Verdict(False, "This map passes, but it is not hottest on the watermark: its reason is fine.")
+    return Verdict(True, "The map passes, and is hottest on the watermark. Believe it, and mend the model.")
 
 
 def draw() -> None:
     """Draw the lesson."""
     text(
-        "You have seen maps that are noisy, coarse, blind, or about something else. So each map has to be examined. The "
-        "**trust card** asks five questions, each answered by an experiment: does the map depend on the model (lesson 7)? "
-        "On the class (lesson 6)? Do the pixels that it marks matter: does **covering** them lower the probability more "
-        "than covering areas of the same shape elsewhere? Is it stable under a little noise? Does it add up (lesson 5)?",
-        "Beside every method stand **controls**, maps that know nothing: edges, the picture's centre, random numbers. A "
-        "method that does not beat them has shown nothing.",
+        "You have seen maps that are noisy, coarse, blind, or about something else. So each map has to be examined. "
+        "The **trust card** asks five questions, each answered by an experiment: does the map depend on the model "
+        "(lesson 7)? On the class (lesson 6)? Do the pixels that it marks matter: does **covering** them lower the "
+        "probability more than covering areas of the same shape elsewhere? Is it stable under a little noise? Does it "
+        "add up (lesson 5)?",
+        "Beside every method stand **controls**, maps that know nothing: edges, the picture's centre, random numbers. "
+        "A method that does not beat them has shown nothing.",
     )
     with experiment("a ring with a watermark: choose model and method"):
         name, method = _tried()
     look(
-        "The controls `edges` and `random` cannot depend on model or class, and the card says so. The gradient's "
-        "and guided backprop's *magnitudes* hardly depend on the class either.",
+        "The controls `edges` and `random` cannot depend on model or class, and the card says so. Guided "
+        "backprop hardly depends on the class either, nor does the size of the honest model's gradient.",
         "A full card means that nothing was found against the map. It is no proof. And it says **nothing about "
         "whether the model is good**: that is a matter of what the map shows.",
     )
@@ -80,7 +77,7 @@ def _checklist() -> None:
         "2. Explain right **and** wrong answers, and the second-best class too.\n"
         "3. Look at many pictures, not at the prettiest; compare with the controls.\n"
         "4. Shuffle the model. If the map stays, drop the method.\n"
-        "5. Cover what the map marks. If the answer stays, the map was wrong.\n"
+        "5. Cover what the map marks. If the answer stays, the map is wrong or there is a second reason.\n"
         "6. Does the map lie where the object is *not*? Test without that place: it may be a shortcut.\n"
         "7. Test on pictures from elsewhere. No map replaces a good test set."
     )
@@ -108,4 +105,4 @@ def _shown(chosen: Chosen, e: Explanation) -> None:
     st.markdown("\n".join(f"- {a.mark} **{a.question}** {a.words}" for a in e.check.answers))
 
 
-LESSON = Lesson(SLUG, "Can I believe this map?", draw)
+LESSON = Lesson(SLUG, "Trust", "Can I believe this map?", draw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import streamlit as st
 
 from sightline.app.course.lesson import Lesson, solved
@@ -15,6 +17,8 @@ __all__ = ["page"]
 
 _ALL: dict[str, Lesson] = {lesson.slug: lesson for lesson in (*LESSONS, QUIZ)}
 _KEY = "lesson"
+
+Kind: TypeAlias = Literal["primary", "secondary", "tertiary"]
 
 
 def page() -> None:
@@ -48,7 +52,7 @@ def _go(slug: str) -> None:
 
 def _named(slug: str) -> str:
     place = list(_ALL).index(slug) + 1
-    return _ALL[slug].title if slug == QUIZ.slug else f"{place}. {_ALL[slug].title}"
+    return _ALL[slug].name if slug == QUIZ.slug else f"{place}. {_ALL[slug].name}"
 
 
 def _list(current: str) -> None:
@@ -57,7 +61,7 @@ def _list(current: str) -> None:
         done = slug in solved()
         icon = ":material/check_circle:" if done else ":material/circle:"
         words = "Solved" if done else "Not solved yet"
-        kind = "primary" if slug == current else "tertiary"
+        kind: Kind = "primary" if slug == current else "tertiary"
         st.button(_named(slug), key=f"to-{slug}", icon=icon, type=kind, on_click=_go, args=(slug,), help=words)
     st.caption("A tick means that the exercise is solved. Progress is kept until you close or reload the page.")
 
@@ -81,5 +85,5 @@ def _around(current: str) -> None:
 
 
 def _way(name: str, slug: str, icon: str) -> None:
-    kind = "primary" if name == "Next" else "secondary"
+    kind: Kind = "primary" if name == "Next" else "secondary"
     st.button(f"{name}: {_named(slug)}", key=name.lower(), icon=icon, type=kind, on_click=_go, args=(slug,))
