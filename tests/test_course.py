@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sightline import explain, predict
-from sightline.app.course import cheating, gradient, layers, noise, path, sanity, saliency, score, trust
+from sightline.app.course import cheating, gradient, layers, noise, path, saliency, sanity, score, trust
 from sightline.app.course.questions import questions
 from sightline.app.course.quiz import score_of
 from sightline.app.course.subjects import SCENES, ask, drawn, model, share_on

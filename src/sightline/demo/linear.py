@@ -57,7 +57,9 @@ def _drawn(rng: Generator, shape: str) -> NDArray[np.uint8]:
     x, y = line[None, :] + rng.uniform(-0.8, 0.8), line[:, None] + rng.uniform(-0.8, 0.8)
     away = np.abs(np.hypot(x, y) - rng.uniform(3.4, 4.2)) - 0.6 if shape == "ring" else _off_cross(x, y)
     values = rng.uniform(0.1, 0.25) + rng.uniform(0.35, 0.6) * np.clip(0.5 - away, 0, 1)
-    return np.rint(255 * np.clip(values + rng.normal(0, 0.05, values.shape), 0, 1)).astype(np.uint8)
+    noisy = values + rng.normal(0, 0.05, values.shape)
+    found: NDArray[np.uint8] = np.rint(255 * np.clip(noisy, 0, 1)).astype(np.uint8)
+    return found
 
 
 def _off_cross(x: Floats, y: Floats) -> Floats:

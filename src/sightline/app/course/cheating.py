@@ -47,7 +47,8 @@ def judged(name: str, marked: Marked, place: str | None) -> Verdict:
         return Verdict(False, f"{said}: it does not need that place for stars.")
     honest = percent(examined("honest", marked, place).stars)
     return Verdict(
-        True, f"{said}. The honest model, with the same place covered, keeps {honest}: what lay there was no star."
+        True,
+        f"{said}. The honest model, with the same place covered, keeps {honest}: what was covered is not the star.",
     )
 
 
@@ -123,7 +124,7 @@ def _one(name: str, marked: Marked, place: str | None) -> None:
             map_figure(e, f"Grad-CAM for “{e.target.label}”, {name} model"),
         ]
     )
-    if marked_too:
+    if (image[shot.watermark_mask] == shot.image[shot.watermark_mask]).all() and marked_too:
         on_mark = share_on(positive(e), shot.watermark_mask)
         st.caption(
             f"{percent(on_mark)} of the map lies on the watermark, which covers "

@@ -104,7 +104,8 @@ def _gaps(picture: str, baseline: str, steps: int) -> str:
     few, now = (made(picture, baseline, n).completeness for n in (STEPS[0], steps))
     if few is None or now is None or steps == STEPS[0]:
         return "Take more steps and watch the gap."
-    return f"With {STEPS[0]} steps the gap is {few.gap:.1%}, with {steps} it is {now.gap:.1%}. It need not fall every time."
+    found = f"With {STEPS[0]} steps the gap is {few.gap:.1%}, with {steps} it is {now.gap:.1%}"
+    return f"{found}; it may rise a little between."
 
 
 def _tried() -> tuple[str, str, int]:

@@ -90,7 +90,7 @@ def _seen(subject: Subject) -> None:
         "Guided backprop changes only once the early layers are shuffled too "
         f"({six['guided_backprop']} with all of them): its outlines come "
         "from the first layers, which find edges in any picture, for any class.",
-        "Passing this test proves little: random numbers, drawn anew each time, would pass it. Failing it is what counts.",
+        "Passing this test proves little: random numbers, drawn anew each time, would pass. Failing is what counts.",
     )
 
 

@@ -85,7 +85,7 @@ def draw() -> None:
         f"the probability is {_largest(certain) / _largest(raw):.1%} of that of the logit, and the pattern much the "
         f"same (correlation {likeness(certain, raw):.2f}).",
         "Without the head the map does not change with the class: it cannot. It still resembles the class map "
-        f"(correlation {plain:.2f} for “{best['label']}”), which is how one can overlook that it answers another question.",
+        f"(correlation {plain:.2f} for “{best['label']}”), so that one may overlook that it answers another question.",
     )
     exercise(
         SLUG,
