@@ -14,6 +14,7 @@ from sightline.engine import explain
 from sightline.explanation import Explanation, Prediction
 from sightline.models.model import Model
 from sightline.predictions import predict
+from sightline.targets import Unit
 
 __all__ = ["Asked", "Chosen", "Subject", "explained", "predicted"]
 
@@ -42,7 +43,7 @@ class Asked:
     """What is asked of a picture and a model; equal ones have equal answers."""
 
     method: str
-    target: str = "top1"
+    target: str | Unit = "top1"
     parameters: tuple[tuple[str, Any], ...] = ()
     layer: str | None = None
     contrast: str | None = None
@@ -63,9 +64,9 @@ class Asked:
         }
 
 
-def as_target(text: str) -> Any:
-    """Read a class as the pages write it: its index, or top1."""
-    return int(text) if text.isdigit() else text
+def as_target(said: str | Unit) -> Any:
+    """Read a target as the pages write it: a class's index, top1, or a unit of a layer."""
+    return int(said) if isinstance(said, str) and said.isdigit() else said
 
 
 def predicted(chosen: Chosen, subject: Subject) -> list[Prediction]:
