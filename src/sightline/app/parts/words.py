@@ -1,0 +1,20 @@
+"""Words of others on a page: shown as they are, whatever marks of a text language are in them."""
+
+from __future__ import annotations
+
+import re
+
+from sightline.paths import shown
+
+__all__ = ["as_text"]
+
+_MARKS = re.compile(r"([!-/:-@\[-`{-~])")
+
+
+def as_text(text: object) -> str:
+    r"""Return a text on one line as Markdown shows it: no picture, link, colour or formula comes of it.
+
+    >>> as_text("a_b ![x](y) $z$")
+    'a\\_b \\!\\[x\\]\\(y\\) \\$z\\$'
+    """
+    return _MARKS.sub(r"\\\1", shown(" ".join(str(text).split())))
