@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from sightline.app.parts.reporting import read_once, whole_page
-from sightline.app.parts.words import as_text
+from sightline.app.parts.words import as_text, sentences
 from sightline.app.reports import Report
 from sightline.evaluation.card import MARKS
 from sightline.evaluation.reading import SUMMARY, SavedEvaluation, read_evaluation
@@ -26,6 +26,7 @@ __all__ = ["evaluation_view"]
 # Okabe and Ito's colours in a tone that is read on light and on dark; controls are grey and dotted.
 _COLOURS = ("#0e86c4", "#d55e00", "#009e73", "#b86a9a", "#b58900", "#56b4e9", "#7a6fd0", "#8a8f00")
 _GREY = "#8a9199"
+_DASHES = ("dot", "dash", "dashdot", "longdash", "longdashdot")
 _ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 
 
@@ -40,8 +41,7 @@ def evaluation_view(report: Report) -> None:
             icon=":material/hourglass_top:",
         )
     st.markdown(f"#### {as_text(headline(judged))}")
-    for line in found.findings:
-        st.markdown(f"- {as_text(line)}")
+    sentences(found.findings)
     whole_page(report.folder / "report.html", "evaluation", "the full report")
     st.subheader("Methods beside controls that know nothing")
     _table(found, judged)
@@ -111,22 +111,23 @@ def _curves(found: Evaluation) -> None:
     st.plotly_chart(drawn, config={"displayModeBar": False}, key="report-curves", alt=_curve_words(name, curves[name]))
     st.caption(
         "The score of the class while more and more of the picture is changed, the places that the map calls most "
-        "important first; mean over the pictures. Dotted: the controls."
+        "important first; mean over the pictures. Grey: the controls."
     )
 
 
 def _chart(found: Evaluation, curves: Mapping[str, np.ndarray]) -> go.Figure:
     drawn = go.Figure()
     colours = dict(zip([m for m in found.methods if m not in found.controls], _COLOURS * 9, strict=False))
+    dashes = dict(zip(found.controls, _DASHES * 9, strict=False))
     for method, points in curves.items():
-        control = method in found.controls
+        control = method in dashes
         drawn.add_scatter(
             x=points[:, 0],
             y=points[:, 1],
             name=worded(method) if control else method,
             line={
                 "color": colours.get(method, _GREY),
-                "dash": "dot" if control else "solid",
+                "dash": dashes.get(method, "solid"),
                 "width": 1.5 if control else 3,
             },
             hovertemplate="%{x:.0%} changed: %{y:.3f}",

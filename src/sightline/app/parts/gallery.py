@@ -22,7 +22,7 @@ from sightline.images import read_upload
 
 __all__ = ["filtered", "gallery"]
 
-_PAGE, _COLUMNS, _SIDE = 12, 4, 320
+_PAGE, _WIDTH, _SIDE = 12, 168, 320
 _ALL = "all classes"
 _SORTS = ("surest first", "least sure first", "by file")
 
@@ -50,8 +50,8 @@ def _asked(wrong: Sequence[SavedAnswer]) -> list[SavedAnswer]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         true = _class("It is", "error_true", (a.true for a in wrong))
         said = _class("It says", "error_said", (a.predicted for a in wrong))
-        order = st.selectbox("Order", _SORTS, key="error_order", bind="query-params", width=180)
-        text = st.text_input("Search", key="error_text", bind="query-params", placeholder="file or class", width=220)
+        order = st.selectbox("Order", _SORTS, key="error_order", bind="query-params", width=_WIDTH)
+        text = st.text_input("Search", key="error_text", bind="query-params", placeholder="file or class", width=_WIDTH)
     return filtered(wrong, true, said, order, text)
 
 
@@ -59,7 +59,7 @@ def _class(label: str, key: str, names: Any) -> str | None:
     options = [_ALL, *sorted(set(names))]
     if st.session_state.get(key, _ALL) not in options:
         st.session_state[key] = _ALL
-    picked = st.selectbox(label, options, key=key, bind="query-params", width=180)
+    picked = st.selectbox(label, options, key=key, bind="query-params", width=_WIDTH)
     return None if picked == _ALL else picked
 
 
@@ -81,9 +81,9 @@ def filtered(
 
 
 def _cards(search: Search, found: SavedErrors, listed: Sequence[SavedAnswer]) -> None:
-    for start in range(0, len(listed), _COLUMNS):
-        for column, answer in zip(st.columns(_COLUMNS), listed[start : start + _COLUMNS], strict=False):
-            with column, st.container(border=True, height="stretch"):
+    with st.container(horizontal=True, gap="small"):
+        for answer in listed:
+            with st.container(border=True, width=_WIDTH, height="stretch", gap="xsmall"):
                 _card(search, found, answer)
 
 

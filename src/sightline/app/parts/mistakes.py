@@ -10,13 +10,13 @@ import streamlit as st
 
 from sightline.app.parts.gallery import gallery
 from sightline.app.parts.reporting import read_once, whole_page
-from sightline.app.parts.words import as_text
+from sightline.app.parts.words import as_text, sentences
 from sightline.app.reports import Report, Search
 from sightline.evaluation.mistakes.reading import FILE, SavedErrors, SavedWorst, read_errors
 
 __all__ = ["errors_view", "worst_pictures"]
 
-_MOST_CLASSES, _NUMBERED, _MOST_PAIRS, _MOST_ROWS = 60, 20, 10, 200
+_MOST_CLASSES, _NUMBERED, _MOST_PAIRS, _MOST_ROWS, _WIDEST = 60, 20, 8, 200, 860
 _SCALES = {
     "light": [[0, "#eef3f6"], [1, "#0b4f6c"]],
     "dark": [[0, "#1f252c"], [1, "#6cc3de"]],
@@ -36,8 +36,7 @@ def errors_view(search: Search, report: Report) -> None:
     found = saved_errors(report)
     _about(found)
     _headline(found)
-    for line in found.findings:
-        st.markdown(f"- {as_text(line)}")
+    sentences(found.findings)
     whole_page(report.folder / "report.html", "errors", "the full report")
     st.subheader("What is taken for what")
     left, right = st.columns([3, 2], gap="large")
@@ -92,6 +91,7 @@ def _matrix(found: SavedErrors) -> None:
         customdata=found.matrix,
         text=[[str(n) if n else "" for n in row] for row in found.matrix] if numbered else None,
         texttemplate="%{text}" if numbered else None,
+        textfont={"size": 15},
         hovertemplate="is %{y}, it says %{x}: %{customdata} times (%{z:.0%})<extra></extra>",
         colorscale=_SCALES["dark" if st.context.theme.type == "dark" else "light"],
         zmin=0,
@@ -105,6 +105,7 @@ def _matrix(found: SavedErrors) -> None:
     drawn.update_layout(height=size, margin={"l": 0, "r": 0, "t": 30, "b": 0}, dragmode=False)
     drawn.update_xaxes(title="it says", side="top", type="category", fixedrange=True)
     drawn.update_yaxes(title="it is", autorange="reversed", type="category", fixedrange=True)
+    drawn.update_layout(font={"size": 14})
     st.plotly_chart(drawn, config={"displayModeBar": False}, key="matrix", alt=_matrix_words(found))
     st.caption("A row for each true class, a column for each answer; darker or brighter is a larger share of the row.")
 
@@ -159,7 +160,7 @@ def worst_picture(w: SavedWorst) -> None:
     """Draw the picture of one confusion."""
     try:
         data: Any = w.picture.read_bytes() if w.picture else b""
-        st.image(data, alt=f"{w.true} taken for {w.predicted}: photos with the maps for both classes", width="stretch")
+        st.image(data, alt=f"{w.true} taken for {w.predicted}: photos with the maps for both classes", width=_WIDEST)
     except OSError:
         st.caption("Its picture cannot be read.")
 
@@ -171,8 +172,8 @@ def _details(found: SavedErrors) -> None:
             [{_HEADS[k]: c[k] for k in _HEADS} for c in listed[:_MOST_ROWS]], hide_index=True, alt="Numbers by class"
         )
         st.caption(
-            "Precision: of what it calls so, the share that is. Recall: of what is so, the share that it finds. F1: one "
-            "number for both. AUC: how well its probability tells this class from the rest (0.5 is chance)."
+            "Precision: of what it calls so, the share that is. Recall: of what is so, the share that it finds. F1: "
+            "one number for both. AUC: how well its probability tells this class from the rest (0.5 is chance)."
         )
     notes = [*found.notes, *(str(s.get("reason", "")) for s in found.skipped[:20])]
     for note in notes:

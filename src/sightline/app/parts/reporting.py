@@ -22,11 +22,12 @@ _SECONDS = 10.0
 _MOST_SHOWN = 24 << 20
 _MOST_LOADED = 200 << 20
 _WORDS = {"errors": "errors", "evaluation": "trust in methods", "training": "training"}
-_SAFE = b"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_SAFE = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'.encode()
 _FRAME = st.components.v2.component(
     "sightline_frame",
     html='<iframe sandbox="" referrerpolicy="no-referrer"></iframe>',
-    css="iframe { width: 100%; height: 80vh; border: 1px solid var(--st-border-color); border-radius: 8px; background: #fff }",
+    css="iframe { width: 100%; height: 80vh; border: 1px solid var(--st-border-color); border-radius: 8px }",
     js=asset("frame.js"),
 )
 

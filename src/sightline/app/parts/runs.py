@@ -10,7 +10,7 @@ import streamlit as st
 from sightline.app.parts.epochs import epochs_chart
 from sightline.app.parts.mistakes import worst_pictures
 from sightline.app.parts.reporting import read_once, when, whole_page
-from sightline.app.parts.words import as_text
+from sightline.app.parts.words import as_text, sentences
 from sightline.app.reports import Report, Search
 from sightline.errors import SightlineError
 from sightline.evaluation.mistakes.reading import SavedErrors, read_errors
@@ -211,13 +211,8 @@ def _card(run: TrainingRun) -> None:
         "weights": model["weights_hash"],
     }
     st.table([{"": k, " ": as_text(v)} for k, v in lines.items()], hide_index=True, hide_header=True)
-    _sentences("What limits the trust in it", card["limits"])
-    _sentences("Said in the training", run.notes)
-
-
-def _sentences(title: str, said: Sequence[Any]) -> None:
-    if said:
-        st.markdown(f"**{title}**\n" + "".join(f"\n- {as_text(text)}" for text in said))
+    sentences(card["limits"], "What limits the trust in it")
+    sentences(run.notes, "Said in the training")
 
 
 def _errors(report: Report) -> dict[str, SavedErrors | str]:
@@ -242,8 +237,7 @@ def _classes(errors: Mapping[str, SavedErrors | str]) -> None:
         if isinstance(found, str):
             st.warning(as_text(found), icon=":material/error:")
             continue
-        for line in found.findings:
-            st.markdown(f"- {as_text(line)}")
+        sentences(found.findings)
         st.dataframe([dict(c) for c in found.classes[:200]], hide_index=True, alt=f"Numbers by class, {part}")
     st.caption("The page Errors shows every wrong answer of these parts.")
 

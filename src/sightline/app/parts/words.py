@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+import streamlit as st
 
 from sightline.paths import shown
 
-__all__ = ["as_text"]
+__all__ = ["as_text", "sentences"]
 
 _MARKS = re.compile(r"([!-/:-@\[-`{-~])")
 
@@ -18,3 +21,10 @@ def as_text(text: object) -> str:
     'a\\_b \\!\\[x\\]\\(y\\) \\$z\\$'
     """
     return _MARKS.sub(r"\\\1", shown(" ".join(str(text).split())))
+
+
+def sentences(said: Iterable[object], title: str = "") -> None:
+    """Draw sentences as a list, under a title; nothing where there is none."""
+    lines = [f"- {as_text(text)}" for text in said]
+    if lines:
+        st.markdown("\n".join([f"**{title}**\n"] * bool(title) + lines))
