@@ -35,7 +35,8 @@ def read_table(file: Path, columns: Sequence[str]) -> list[tuple[Any, ...]]:
 
     _check_size(file)
     try:
-        table = pq.read_table(file, columns=list(columns))
+        with file.open("rb") as stream:  # a path would be named in the error
+            table = pq.read_table(stream, columns=list(columns))
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{_said(file)} cannot be read as Parquet ({why(error)}); {_NEXT}") from None
     lacking = [c for c in columns if c not in table.column_names]

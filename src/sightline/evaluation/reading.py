@@ -76,7 +76,7 @@ def read_evaluation(folder: str | os.PathLike[str]) -> SavedEvaluation:
     with refusing(place / SETTINGS, _WRITER):
         store = _kept(place, finished)
         _check_known(store.rows)
-        cost = {"asked": int(settings["images"]), "measured": len({r.image for r in store.rows})}
+        cost: dict[str, Any] = {"asked": int(settings["images"]), "measured": len({r.image for r in store.rows})}
         cost |= {"seconds_by_method": store.seconds} | dict(about.get("cost", {}))
         rows = sorted(store.rows, key=lambda r: METHODS[r.method].family == "control")
         findings = tuple(map(str, about["findings"])) if about else findings_of(store.cells, rows)

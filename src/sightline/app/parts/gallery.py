@@ -38,6 +38,11 @@ def gallery(search: Search, report: Report, found: SavedErrors) -> None:
     if st.session_state.get("error_page", 1) > pages:
         st.session_state["error_page"] = 1
     st.caption(f"{len(listed):,} of {len(wrong):,} errors" if listed else "No error is like that; loosen the filters.")
+    if listed and _picture_of(search, found, listed[0]) is None:
+        st.caption(
+            ":material/hide_image: The pictures are not below the folder that the app was started with, or were made on "
+            "the spot; what was explained can be seen nevertheless."
+        )
     place = st.container()
     page = st.pagination(pages, key="error_page", bind="query-params") if pages > 1 else 1
     with place:
@@ -92,10 +97,8 @@ def _card(search: Search, found: SavedErrors, a: SavedAnswer) -> None:
     small = None if file is None else _thumbnail(file)
     if small is not None:
         st.image(small, alt=f"{a.file}: {a.true}, taken for {a.predicted}", width="stretch")
-    elif file is None:
-        st.caption(":material/hide_image: the picture is not below this folder")
-    else:
-        st.caption(":material/broken_image: the picture cannot be read")
+    elif file is not None:
+        st.caption(":material/broken_image: cannot be read")
     st.markdown(f"{as_text(a.true)} → **{as_text(a.predicted)}**")
     explained = " · explained" if found.explained(a) else ""
     st.caption(f"{a.probability:.0%} sure · {as_text(Path(a.file).name)}{explained}")
@@ -132,9 +135,9 @@ def _large(search: Search, report: Report, found: SavedErrors, a: SavedAnswer) -
         _explained(worst)
     elif file is not None and (small := _thumbnail(file, 2 * _SIDE)) is not None:
         st.image(small, alt=f"{a.file}: {a.true}, taken for {a.predicted}")
-    if file is None:
-        st.caption("The picture itself is not below the folder that the app was started with (`--reports DIR`).")
-    elif st.button("Explain this picture", key="explain-error", type="primary", icon=":material/visibility:"):
+    if file is not None and st.button(
+        "Explain this picture", key="explain-error", type="primary", icon=":material/visibility:"
+    ):
         _explain(file, found)
 
 

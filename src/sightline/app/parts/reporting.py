@@ -60,7 +60,7 @@ def chosen_report(found: Search, label: str, key: str, *kinds: Kind) -> Report |
     known = found.of(*kinds)
     asked = st.query_params.get(key)
     if asked is not None and asked not in known:
-        st.warning(f"There is no report “{as_text(asked)}” below the folder any more.", icon=":material/search_off:")
+        st.warning(f"There is no report “{as_text(asked)}” below this folder.", icon=":material/search_off:")
     if st.session_state.get(key) not in known:
         st.session_state.pop(key, None)
         if asked in known:

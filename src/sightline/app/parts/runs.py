@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -77,22 +79,22 @@ def _line(name: str, run: TrainingRun) -> dict[str, Any]:
         "state": run.ended,
         "model": str(run.settings.get("model") or "a network of one's own"),
         "data": run.data["name"],
-        "best": None if best is None else best.epoch,
-        "validation": None if best is None else best.val_accuracy,
+        "best": "–" if best is None else str(best.epoch),
+        "validation": "–" if best is None else f"{best.val_accuracy:.1%}",
         "test": _test(run),
         "last": when(run.changed),
     }
 
 
-def _test(run: TrainingRun) -> float | None:
+def _test(run: TrainingRun) -> str:
     result = run.card.get("results", {}).get("test")
-    return None if result is None else float(result["accuracy"]["share"])
+    return "–" if result is None else f"{result['accuracy']['share']:.1%}"
 
 
 _COLUMNS = {
-    "best": st.column_config.NumberColumn("best epoch"),
-    "validation": st.column_config.NumberColumn("validation", format="percent", help="Right on what was held back."),
-    "test": st.column_config.NumberColumn("test", format="percent", help="Right on what played no part in it."),
+    "best": st.column_config.TextColumn("best epoch"),
+    "validation": st.column_config.TextColumn("validation", help="Right on what was held back."),
+    "test": st.column_config.TextColumn("test", help="Right on what played no part in the training."),
     "last": st.column_config.TextColumn("last file"),
 }
 
@@ -137,7 +139,7 @@ def trained_view(report: Report) -> None:
     with tabs[0]:
         _card(run)
     with tabs[1]:
-        _classes(errors)
+        _classes(report, errors)
     with tabs[2]:
         _worst(errors)
     with tabs[3]:
@@ -185,8 +187,6 @@ def _duration(seconds: float) -> str:
 
 
 def _commands(report: Report) -> None:
-    import shlex
-
     place = shlex.quote(report.name)
     st.caption("Run these in the folder that the app was started for.")
     st.code(
@@ -223,15 +223,14 @@ def _errors(report: Report) -> dict[str, SavedErrors | str]:
         if not folder.is_dir():
             continue
         try:
-            found[part] = read_once(
-                "errors", folder, ("errors.json", "predictions.parquet"), lambda f=folder: read_errors(f)
-            )
+            names = ("errors.json", "predictions.parquet")
+            found[part] = read_once("errors", folder, names, partial(read_errors, folder))
         except SightlineError as error:
             found[part] = str(error)
     return found
 
 
-def _classes(errors: Mapping[str, SavedErrors | str]) -> None:
+def _classes(report: Report, errors: Mapping[str, SavedErrors | str]) -> None:
     for part, found in errors.items():
         st.markdown(f"**{part}**")
         if isinstance(found, str):
@@ -239,7 +238,15 @@ def _classes(errors: Mapping[str, SavedErrors | str]) -> None:
             continue
         sentences(found.findings)
         st.dataframe([dict(c) for c in found.classes[:200]], hide_index=True, alt=f"Numbers by class, {part}")
-    st.caption("The page Errors shows every wrong answer of these parts.")
+        if st.button("Every wrong answer", key=f"errors-{part}", icon=":material/bug_report:"):
+            _open_errors(f"{report.name}/{part}")
+
+
+def _open_errors(name: str) -> None:
+    from sightline.app.pages import errors
+
+    st.session_state["report"] = name
+    st.switch_page(st.Page(errors.page, url_path="errors"), query_params={"report": name})
 
 
 def _worst(errors: Mapping[str, SavedErrors | str]) -> None:
