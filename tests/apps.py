@@ -79,7 +79,7 @@ def visit(
     page = context.new_page()
     page.set_default_timeout(SECONDS)
     said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: said.append(message.text) if _is_fault(message) else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda asked: said.append(asked.url) if _elsewhere(asked.url) else None)
     page.said = said
@@ -89,6 +89,11 @@ def visit(
     yield page
     assert said == []
     context.close()
+
+
+def _is_fault(message: Any) -> bool:
+    """Say whether the browser reports a fault; Streamlit asks below a page's address first where the server is."""
+    return message.type == "error" and not re.search(r"/_stcore/(health|host-config)$", message.location["url"])
 
 
 def _elsewhere(url: str) -> bool:

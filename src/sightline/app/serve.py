@@ -66,7 +66,7 @@ def command(settings: Settings, host: str, port: int) -> list[str]:
         "theme.paddingTop": "1rem",
     }
     options |= {f"theme.{base}.{name}": value for base, look in _THEMES.items() for name, value in look.items()}
-    script = str(resources.files("sightline.app").joinpath("main.py"))
+    script = str(resources.files("sightline.app").joinpath("script", "main.py"))
     return [sys.executable, "-m", "streamlit", "run", script, *(f"--{name}={value}" for name, value in options.items())]
 
 

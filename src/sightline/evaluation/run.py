@@ -29,6 +29,7 @@ from sightline.evaluation.findings import findings_of
 from sightline.evaluation.measuring import Measured, Task, Truth, counted, explain_each, measure_batch
 from sightline.evaluation.objects.reading import read_truths
 from sightline.evaluation.over_mosaics import MOSAIC, work_mosaics
+from sightline.evaluation.reading import write_summary
 from sightline.evaluation.results import Evaluation
 from sightline.evaluation.rows import parts_of, refusal, skipped_of
 from sightline.evaluation.store import Store, open_store
@@ -177,7 +178,11 @@ def evaluate(
         cards = 0
         run.store.skipped.append(refusal(None, None, "the budget left no time for trust cards."))
     found = _finished(run, settings, cost, spent, len(chosen), cards)
-    return found if drawn is None else replace(found, findings=(*findings(loaded, drawn), *found.findings))
+    if drawn is not None:
+        found = replace(found, findings=(*findings(loaded, drawn), *found.findings))
+    if out is not None:
+        write_summary(found, Path(out))
+    return found
 
 
 def _as_truth(truth: Any, numbers: Sequence[int], images: int) -> Truth | None:

@@ -13,10 +13,10 @@ from sightline.evaluation.results import CurveRow, Row
 from sightline.evaluation.shortcuts import CellRow
 from sightline.output import written
 
-__all__ = ["Store", "open_store"]
+__all__ = ["SETTINGS", "TABLES", "Store", "open_store"]
 
-_SETTINGS = "run.json"
-_TABLES: Mapping[str, tuple[type[Any], str]] = {
+SETTINGS = "run.json"
+TABLES: Mapping[str, tuple[type[Any], str]] = {
     "rows": (Row, "results.parquet"),
     "curves": (CurveRow, "curves.parquet"),
     "cells": (CellRow, "covering.parquet"),
@@ -55,7 +55,7 @@ class Store:
         """Add a part as it was written."""
         self.parts += 1
         self.done.update(part["images"])
-        for name, (kind, _) in _TABLES.items():
+        for name, (kind, _) in TABLES.items():
             getattr(self, name).extend(kind(*values) for values in part.get(name, ()))
         for method, took in part["seconds"].items():
             self.seconds[method] = self.seconds.get(method, 0.0) + took
@@ -63,7 +63,7 @@ class Store:
 
     def save_tables(self) -> None:
         """Write all rows, curves and covered cells as Parquet."""
-        for name, (kind, file) in _TABLES.items():
+        for name, (kind, file) in TABLES.items():
             if self.folder is not None:
                 _write_parquet(self.folder / file, kind, getattr(self, name))
 
@@ -76,7 +76,7 @@ def open_store(folder: Path | None, settings: Mapping[str, Any]) -> Store:
     store = Store(folder)
     if folder is None:
         return store
-    file, said = folder / _SETTINGS, json.loads(json.dumps(settings))
+    file, said = folder / SETTINGS, json.loads(json.dumps(settings))
     if not file.exists():
         with written(file) as aside:
             aside.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from sightline.evaluation.report.verdicts import best_control, sign_of
 from sightline.evaluation.results import Evaluation
 from sightline.evaluation.stats import summarised
 
-__all__ = ["BOTTOM", "HEIGHT", "LEFT", "RIGHT", "TOP", "WIDTH", "CurvePlot", "Line", "curve_plots"]
+__all__ = ["BOTTOM", "HEIGHT", "LEFT", "RIGHT", "TOP", "WIDTH", "CurvePlot", "Line", "curve_plots", "mean_curves"]
 
 WIDTH, HEIGHT = 232, 176
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 26
@@ -69,13 +69,19 @@ class CurvePlot:
 
 def curve_plots(found: Evaluation) -> list[CurvePlot]:
     """Return the curves of each metric that drew some."""
+    return [_plot(found, name, means) for name, means in mean_curves(found).items()]
+
+
+def mean_curves(found: Evaluation) -> dict[str, dict[str, np.ndarray]]:
+    """Return by metric and method (K, 3): shares that were changed, mean scores over images, standard errors."""
     by_name: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for row in found.curves:
         by_name[row.metric][row.method][row.share].append(row.score)
-    drawn = ((name, {m: c for m, p in methods.items() if len(c := _means(p)) > 1}) for name, methods in by_name.items())
-    return [_plot(found, name, means) for name, means in drawn if means]
+    means = {name: {m: _means(p) for m, p in methods.items()} for name, methods in by_name.items()}
+    drawn = {name: {m: c for m, c in curves.items() if len(c) > 1} for name, curves in means.items()}
+    return {name: curves for name, curves in drawn.items() if curves}
 
 
 def _plot(found: Evaluation, name: str, means: Mapping[str, np.ndarray]) -> CurvePlot:

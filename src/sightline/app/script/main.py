@@ -1,4 +1,8 @@
-"""The script that Streamlit runs for every visitor: the pages and nothing else."""
+"""The script that Streamlit runs for every visitor: the pages and nothing else.
+
+It lies in a folder of its own: beside a folder ``pages`` Streamlit would run a module of it for an address such as
+/errors.
+"""
 
 from __future__ import annotations
 
