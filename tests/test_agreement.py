@@ -48,7 +48,7 @@ def test_maps_of_other_grain_agree_by_cells_where_they_do_not_by_pixels() -> Non
     assert agreement(maps)[0, 1] < 0.5
     means = fine.reshape(4, 3, 4, 4).mean((1, 3)), coarse.reshape(4, 3, 4, 4).mean((1, 3))
     assert agreement(maps, cells=4)[0, 1] == pytest.approx(spearmanr(*(m.ravel() for m in means)).statistic, abs=1e-6)
-    assert agreement(maps, cells=4)[0, 1] > 0.8
+    assert agreement(maps, cells=4)[0, 1] > 0.6
 
 
 def test_models_that_see_other_parts_are_compared_where_both_see() -> None:

@@ -90,9 +90,7 @@ def test_the_answer_is_that_of_the_formula() -> None:
     assert found.was == pytest.approx(sigmoid(4))
     assert found.now == pytest.approx(0.5)
     assert found.change == pytest.approx(0.5 - sigmoid(4))
-    assert found.others == pytest.approx(
-        [sigmoid(4 * (1 - _shared(place) / 16)) for place in found.places], rel=1e-5
-    )
+    assert found.others == pytest.approx([sigmoid(4 * (1 - _shared(place) / 16)) for place in found.places], rel=1e-5)
     assert found.matters
     assert found.words == "Without this region “bright” falls from 98.2 % to 50 %: the model uses it."
     assert found.control.endswith("so it is the place that counts and not only the size.")

@@ -198,7 +198,9 @@ class RegionAnswer:
             return "The box is too large to be put elsewhere, so there is nothing to compare it with."
         low, mean, high = (percent(v) for v in (self.others.min(), self.elsewhere, self.others.max()))
         what = "showing one alone" if self.reveal else "covering one"
-        said = f"{len(self.others)} other places of this size: {what} leaves “{self.label}” at {mean} ({low} to {high})."
+        said = (
+            f"{len(self.others)} other places of this size: {what} leaves “{self.label}” at {mean} ({low} to {high})."
+        )
         return f"{said} {_ranked(self)}".strip()
 
 
