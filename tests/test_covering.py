@@ -152,7 +152,7 @@ def test_other_places_are_where_the_model_sees_the_picture() -> None:
     assert seen_region(cropped, wide) == (16, 0, 48, 32)
     places = ask_region(cropped, wide, (20, 8, 28, 16)).places
     assert len(places) == 8
-    assert all(16 <= place[0] and place[2] <= 48 for place in places)
+    assert all(place[0] >= 16 and place[2] <= 48 for place in places)
 
 
 def test_the_hottest_box_holds_what_is_hot() -> None:

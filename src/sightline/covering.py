@@ -86,12 +86,12 @@ def _filling(pixels: np.ndarray, gone: np.ndarray, fill: RegionFill, seed: int) 
     if fill not in FILLS:
         raise ParameterError(f"fill={fill!r}; wanted one of {', '.join(FILLS)}.")
     if fill == "mean":
-        return np.rint(pixels.mean((0, 1))).astype(np.uint8)
+        return np.asarray(np.rint(pixels.mean((0, 1))), np.uint8)
     if fill == "blur":
         radius = _BLUR * max(pixels.shape[:2])
         return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
     if fill == "noise":
-        return np.random.default_rng(seed).integers(0, 256, (*gone.shape, 1), dtype=np.uint8)
+        return np.asarray(np.random.default_rng(seed).integers(0, 256, (*gone.shape, 1), dtype=np.uint8))
     if fill == "inpaint":
         return _inpainted(pixels, gone)
     return np.full(3, _LEVELS[fill], np.uint8)
@@ -183,7 +183,7 @@ class RegionAnswer:
 
     @property
     def matters(self) -> bool:
-        """Say whether the region makes a difference of more than 0.05: covered it is missed, shown alone it is enough."""
+        """Say whether the region is missed when covered, by more than 0.05, or is enough when shown alone, but for that."""
         return self.now >= self.was - _NOTICEABLE if self.reveal else self.change < -_NOTICEABLE
 
     @property
@@ -322,7 +322,7 @@ def hottest_box(e: Explanation, area: float = 0.1) -> Region | None:
 
 
 def _positive(e: Explanation) -> np.ndarray:
-    return np.nan_to_num(e.heatmap, nan=0.0).clip(min=0).astype(np.float64)
+    return np.asarray(np.nan_to_num(e.heatmap, nan=0.0).clip(min=0), np.float64)
 
 
 def heat_share(e: Explanation, box: Region) -> float:

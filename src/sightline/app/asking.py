@@ -9,7 +9,7 @@ from sightline.app.store import store_of
 from sightline.app.subject import Chosen, Subject, as_target
 from sightline.covering import Region, RegionAnswer, RegionFill, ask_region
 
-__all__ = ["Trial", "answered", "answer_known", "changed_subject"]
+__all__ = ["Trial", "answer_known", "answered", "changed_subject"]
 
 
 @dataclass(frozen=True)

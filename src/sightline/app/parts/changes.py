@@ -35,12 +35,14 @@ def _classes(a: RegionAnswer) -> list[int]:
 
 
 def _row(label: str, before: float, after: float, asked: bool) -> str:
-    bars = "".join(
-        f'<div class="sl-bar {name}"><span style="width:{100 * share:.2f}%"></span><b>{escape(percent(share))}</b></div>'
-        for name, share in (("before", before), ("after", after))
-    )
+    bars = _bar("before", before) + _bar("after", after)
     kind = " class=asked" if asked else ""
     return f"<tr{kind}><th scope=row>{escape(label)}</th><td>{bars}</td><td>{points(after - before)}</td></tr>"
+
+
+def _bar(name: str, share: float) -> str:
+    fill = f'<span style="width:{100 * share:.2f}%"></span>'
+    return f'<div class="sl-bar {name}">{fill}<b>{escape(percent(share))}</b></div>'
 
 
 def points(change: float) -> str:

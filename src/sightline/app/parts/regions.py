@@ -46,7 +46,7 @@ def chosen_how() -> How:
             required=True,
             key="mode",
             bind="query-params",
-            help="Covered, the region is missed if the model needs it. Shown alone, it is enough if nothing else counts.",
+            help="Covered, it is missed if the model needs it. Shown alone, it is enough if nothing else counts.",
         )
         fill = st.selectbox(
             "Filled with",
@@ -55,7 +55,8 @@ def chosen_how() -> How:
             key="fill",
             bind="query-params",
             width=240,
-            help="What takes the place of what is hidden. No filling is neutral: black or noise may itself look like something. Try two.",
+            help="What takes the place of what is hidden. None is neutral: black or noise may itself look like something, "
+            "so try two.",
         )
     return How(fill, mode == "reveal")
 
