@@ -183,7 +183,7 @@ class RegionAnswer:
 
     @property
     def matters(self) -> bool:
-        """Say whether the region is missed when covered, by more than 0.05, or is enough when shown alone, but for that."""
+        """Say whether the region is missed when covered, or enough when shown alone; 0.05 more or less do not count."""
         return self.now >= self.was - _NOTICEABLE if self.reveal else self.change < -_NOTICEABLE
 
     @property
@@ -230,7 +230,8 @@ def _ranked(a: RegionAnswer) -> str:
     as_much = int((a.others >= a.now).sum() if a.reveal else (a.others <= a.now).sum())
     if not as_much:
         return "None of them does as much, so it is the place that counts and not only the size."
-    return f"{as_much} of {len(a.others)} do as much or more, so this place is nothing special."
+    said = f"{as_much} of {len(a.others)} do{'es' if as_much == 1 else ''} as much or more"
+    return f"{said}." if as_much <= len(a.others) // 4 else f"{said}, so this place is nothing special."
 
 
 def percent(share: float) -> str:

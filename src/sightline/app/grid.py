@@ -10,7 +10,7 @@ import numpy as np
 from sightline.agreement import agreement
 from sightline.app.store import Store, store_of
 from sightline.app.subject import Asked, Chosen, Subject, explained, known
-from sightline.errors import SightlineError
+from sightline.errors import RefusedError, SightlineError
 from sightline.explanation import Explanation
 from sightline.predictions import class_probabilities
 
@@ -128,7 +128,8 @@ def outcome(subject: Subject, cell: Cell, tick: Callable[[int], None]) -> Explan
     try:
         made = explained(cell.chosen, subject, cell.asked, counted)
     except SightlineError as error:
-        return _kept(store, _key("why", subject, cell), str(error))
+        said = f"Refused: {error}" if isinstance(error, RefusedError) else str(error)
+        return _kept(store, _key("why", subject, cell), said)
     if count:
         _kept(store, _key("passes", subject, cell), str(count))
     return made

@@ -41,7 +41,7 @@ def _row(label: str, before: float, after: float, asked: bool) -> str:
 
 
 def _bar(name: str, share: float) -> str:
-    fill = f'<span style="width:{100 * share:.2f}%"></span>'
+    fill = f'<span style="--share:{share:.4f}"></span>'
     return f'<div class="sl-bar {name}">{fill}<b>{escape(percent(share))}</b></div>'
 
 
@@ -59,9 +59,9 @@ def elsewhere_chart(a: RegionAnswer, key: str) -> None:
     """Show the probability that this region leaves beside those that other places of its size leave."""
     others = [100 * float(v) for v in a.others]
     chart = go.Figure()
-    chart.add_vline(
-        100 * a.was, line_dash="dot", line_color="#888", annotation_text="whole picture", annotation_position="top left"
-    )
+    chart.add_vline(100 * a.was, line_dash="dot", line_color="#888")
+    above = {"y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "right" if a.was > 0.5 else "left"}
+    chart.add_annotation(x=100 * a.was, text="whole picture", showarrow=False, **above)
     chart.add_scatter(
         x=others, y=["elsewhere"] * len(others), mode="markers", name="other places",
         marker={"symbol": "circle-open", "size": 12, "color": _BLUE, "line": {"width": 2}},

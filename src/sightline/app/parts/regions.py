@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -23,7 +24,7 @@ FILL_NAMES: dict[RegionFill, str] = {
 _REGIONS = {"hottest": "The map's hottest", "own": "My own box"}
 _MODES = {"cover": "Cover it", "reveal": "Show nothing else"}
 _SIDES = {"left": "From the left", "top": "From the top", "wide": "Width", "high": "Height"}
-_HOTTEST = "hottest_shares"
+_MIDDLE = (0.35, 0.35, 0.65, 0.65)
 _VIEWER = "asked-picture"
 
 
@@ -55,8 +56,8 @@ def chosen_how() -> How:
             key="fill",
             bind="query-params",
             width=240,
-            help="What takes the place of what is hidden. None is neutral: black or noise may itself look like something, "
-            "so try two.",
+            help="What takes the place of what is hidden. None is neutral: black or noise may itself look like "
+            "something, so try two.",
         )
     return How(fill, mode == "reveal")
 
@@ -65,27 +66,24 @@ def chosen_region(e: Explanation, pictures: list[Seen]) -> Region | None:
     """Draw the picture and the choice of a region; return it in the picture's pixels, None where the map has none."""
     size = pictures[0].image.size
     above = st.container()
-    own = st.segmented_control(
+    own = st.radio(
         "Region",
         list(_REGIONS),
         format_func=_REGIONS.__getitem__,
-        default="hottest",
-        required=True,
         key="region",
         bind="query-params",
-        on_change=_from_hottest,
+        horizontal=True,
         help="Drag a box in the picture, or take the place that the map says matters most.",
     )
-    found = _numbers(size) if own == "own" else _hottest(e)
-    st.session_state[_HOTTEST] = _shares(found, size) if found else (0.35, 0.35, 0.65, 0.65)
+    found = None
+    if own != "own":
+        found = _hottest(e)
+        _take(_shares(found, size) if found else _MIDDLE)
+    numbers = _numbers(size)
+    found = numbers if own == "own" else found
     with above:
-        viewer(
-            pictures,
-            key=_VIEWER,
-            label="The picture, where a box can be drawn",
-            box=_shares(found, size) if found else None,
-            on_box=_drawn,
-        )
+        shown = _shares(found, size) if found else None
+        viewer(pictures, key=_VIEWER, label="The picture, where a box can be drawn", box=shown, on_box=_drawn)
     return found
 
 
@@ -105,17 +103,19 @@ def _hottest(e: Explanation) -> Region | None:
 
 
 def _numbers(size: tuple[int, int]) -> Region:
-    """Draw the box as numbers, for those who cannot drag one."""
-    with st.container(horizontal=True):
-        values = {
-            key: st.number_input(
-                f"{name} (%)", 0.0 if key in ("left", "top") else 1.0, 100.0, step=1.0, key=key, bind="query-params",
-                format="%.1f", width=120,
-            )
-            for key, name in _SIDES.items()
-        }  # fmt: skip
-    left, top, wide, high = (values[key] / 100 for key in _SIDES)
+    """Draw the box as numbers, for those who cannot drag one; what is changed is one's own."""
+    with st.expander("The box in numbers", icon=":material/crop_free:"):
+        halves = st.columns(2)
+        values = [_number(halves[i % 2], key, name) for i, (key, name) in enumerate(_SIDES.items())]
+    left, top, wide, high = (value / 100 for value in values)
     return _pixels((left, top, left + wide, top + high), size)
+
+
+def _number(place: Any, key: str, name: str) -> float:
+    least = 0.0 if key in ("left", "top") else 1.0
+    look: dict[str, Any] = {"step": 1.0, "format": "%.1f", "key": key, "bind": "query-params"}
+    found: float = place.number_input(f"{name} (%)", least, 100.0, on_change=_own, **look)
+    return found
 
 
 def _pixels(shares: Box, size: tuple[int, int]) -> Region:
@@ -134,13 +134,11 @@ def _shares(box: Region, size: tuple[int, int]) -> Box:
 def _drawn() -> None:
     """Take the box that was drawn in the picture."""
     _take(st.session_state[_VIEWER]["box"])
+    _own()
+
+
+def _own() -> None:
     st.session_state["region"] = "own"
-
-
-def _from_hottest() -> None:
-    """Start a box of one's own where the hottest one was."""
-    if st.session_state["region"] == "own":
-        _take(st.session_state.get(_HOTTEST, (0.35, 0.35, 0.65, 0.65)))
 
 
 def _take(shares: Box) -> None:
