@@ -75,9 +75,9 @@ def chosen_region(e: Explanation, pictures: list[Seen]) -> Region | None:
         horizontal=True,
         help="Drag a box in the picture, or take the place that the map says matters most.",
     )
-    found = None
+    found, place = None, st.container()  # always there, so that what is below stays what it is
     if own != "own":
-        found = _hottest(e)
+        found = _hottest(place, e)
         _take(_shares(found, size) if found else _MIDDLE)
     numbers = _numbers(size)
     found = numbers if own == "own" else found
@@ -87,8 +87,8 @@ def chosen_region(e: Explanation, pictures: list[Seen]) -> Region | None:
     return found
 
 
-def _hottest(e: Explanation) -> Region | None:
-    area = st.slider(
+def _hottest(place: Any, e: Explanation) -> Region | None:
+    area: int = place.slider(
         "Its size, as a share of the picture",
         2,
         50,
