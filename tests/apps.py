@@ -127,3 +127,14 @@ def picture(page: Any, folder: Path, name: str) -> None:
     where = Path(os.environ.get("SIGHTLINE_SCREENSHOTS") or folder)
     page.screenshot(path=where / f"{name}.png")
     page.set_viewport_size(view)
+
+
+@contextmanager
+def visit_page(browser: Any, address: str, path: str, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
+    """Open one of the app's pages by its path and query, as `visit` opens the first.
+
+    Streamlit looks for its own files below the page's path before it looks at the root, which the browser reports.
+    """
+    with visit(browser, f"{address}/{path}", width, scheme) as page:
+        page.said[:] = [line for line in page.said if "status of 404" not in line]
+        yield page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from sightline.engine import stacked
@@ -12,10 +13,10 @@ from sightline.explanation import Prediction
 from sightline.forward import Forward, run_forward
 from sightline.models.load import load
 from sightline.models.model import Model
-from sightline.results import predictions_of
+from sightline.results import chances_of, predictions_of
 from sightline.samples import Failure, Sample, batches, samples
 
-__all__ = ["forwards", "predict"]
+__all__ = ["class_probabilities", "forwards", "predict"]
 
 _BATCH = 8
 
@@ -31,6 +32,22 @@ def predict(model: Model | nn.Module | str, images: Any) -> list[list[Prediction
         for batch, forward in forwards(loaded, images, _raise)
         for row in range(len(batch))
     ]
+
+
+def class_probabilities(model: Model | nn.Module | str, images: Any) -> np.ndarray:
+    """Return the probability of every class for each image: float64 (N, K), rows sum to 1 for a softmax.
+
+    Raises ImageError and ModelError as `explain` does.
+
+    >>> from sightline.demo.scenes import scene
+    >>> class_probabilities("demo/honest", [scene(0).image, scene(1).image]).shape
+    (2, 6)
+    """
+    loaded = model if isinstance(model, Model) else load(model)
+    found = [
+        chances_of(forward, row) for batch, forward in forwards(loaded, images, _raise) for row in range(len(batch))
+    ]
+    return np.stack([chances.double().numpy() for chances in found])
 
 
 def forwards(

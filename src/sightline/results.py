@@ -22,7 +22,7 @@ from sightline.plan import Plan
 from sightline.recording import Recording
 from sightline.samples import Sample
 
-__all__ = ["best_classes", "explanation_of", "predictions_of", "versions"]
+__all__ = ["best_classes", "chances_of", "explanation_of", "predictions_of", "versions"]
 
 _TOP = 5
 _GAP = 0.05
@@ -123,6 +123,11 @@ def predictions_of(forward: Forward, model: Model, row: int) -> list[Prediction]
     """Return one row's best classes, best first, with logit and probability."""
     logits, chances = _scores_of_classes(forward, row)
     return best_classes(model, None if forward.hidden_head else logits, chances)
+
+
+def chances_of(forward: Forward, row: int) -> Tensor:
+    """Return one row's probability of every class (K,); one output has two sides."""
+    return _scores_of_classes(forward, row)[1]
 
 
 def best_classes(model: Model, logits: Tensor | None, chances: Tensor) -> list[Prediction]:

@@ -1,5 +1,6 @@
 // Pictures of one size, looked at one by one, side by side or in turn; zoomed together; with a box drawn on them.
 const STEP = 1.25, MOST = 16, NUDGE = 0.02, FLICKER_MS = 700;
+const GRIP = 14, PAUSE_MS = 350;  // pixels around a corner; how long the keys must rest before a box is sent
 
 const make = (tag, given = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), given);
@@ -80,41 +81,68 @@ const placeIn = (state, event) => {
 
 const inPicture = (state, [u, v]) => [clamp((u - state.x) / state.zoom, 0, 1), clamp((v - state.y) / state.zoom, 0, 1)];
 
-const setBox = (state, box, done) => {
+const setBox = (state, box) => {
+  state.busy = true;
   state.box = box.map((v) => Math.round(v * 1e4) / 1e4);
-  draw(state);
-  if (done) state.send(state.box);
+  for (const old of state.stage.querySelectorAll('.box')) old.replaceWith(boxOn(state));
+};
+
+const sendBox = (state) => {
+  clearTimeout(state.wait);
+  state.busy = false;
+  if (state.box) state.send(state.box);
+};
+
+// What a pointer that goes down in a picture does: size the box by a corner, move it, or draw another.
+const grabbed = (state, [x, y]) => {
+  const { box } = state, frame = state.stage.querySelector('.frame').getBoundingClientRect();
+  if (!box) return ([u, v]) => boxOf([x, y], [u, v]);
+  const near = (a, b, side) => Math.abs(a - b) * side * state.zoom < GRIP;
+  const across = near(x, box[0], frame.width) ? 2 : near(x, box[2], frame.width) ? 0 : null;
+  const down = near(y, box[1], frame.height) ? 3 : near(y, box[3], frame.height) ? 1 : null;
+  if (across !== null && down !== null) return (to) => boxOf([box[across], box[down]], to);
+  const inside = x > box[0] && x < box[2] && y > box[1] && y < box[3];
+  return inside ? ([u, v]) => moved(box, u - x, v - y) : ([u, v]) => boxOf([x, y], [u, v]);
 };
 
 const pointers = (state) => {
   const { stage } = state;
-  let from = null;
+  let from = null, change = null;
   stage.addEventListener('pointerdown', (event) => {
     if (event.button) return;
     stage.setPointerCapture(event.pointerId);
     from = placeIn(state, event);
+    change = grabbed(state, inPicture(state, from));
   });
   stage.addEventListener('pointermove', (event) => {
     if (!from) return;
     const to = placeIn(state, event);
-    if (!state.data.select) {
-      pan(state, to[0] - from[0], to[1] - from[1]);
-      from = to;
+    if (state.data.select) {
+      setBox(state, change(inPicture(state, to)));
       return;
     }
-    setBox(state, boxOf(inPicture(state, from), inPicture(state, to)), false);
+    pan(state, to[0] - from[0], to[1] - from[1]);
+    from = to;
   });
-  const up = () => {
-    if (from && state.data.select && state.box && large(state.box)) state.send(state.box);
+  stage.addEventListener('pointerup', () => {
+    if (from && state.busy && state.box && large(state.box)) sendBox(state);
+    else forget(state);
     from = null;
-  };
-  stage.addEventListener('pointerup', up);
-  stage.addEventListener('pointercancel', up);
+  });
+  stage.addEventListener('pointercancel', () => { from = null; forget(state); });
   stage.addEventListener('wheel', (event) => {
     if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
     zoomTo(state, state.zoom * (event.deltaY < 0 ? STEP : 1 / STEP), placeIn(state, event));
   }, { passive: false });
+};
+
+// A click draws no box: the one that was there stays.
+const forget = (state) => {
+  if (!state.busy) return;
+  state.busy = false;
+  state.box = state.data.box ?? null;
+  draw(state);
 };
 
 const boxOf = ([a, b], [c, d]) => [Math.min(a, c), Math.min(b, d), Math.max(a, c), Math.max(b, d)];
@@ -137,9 +165,11 @@ const keys = (state) => {
     else if (event.key === '0') zoomTo(state, 1);
     else if (way && state.data.select) {
       const change = event.shiftKey ? sized : moved;
-      setBox(state, change(state.box ?? [0.4, 0.4, 0.6, 0.6], way[0] * NUDGE, way[1] * NUDGE), false);
+      setBox(state, change(state.box ?? [0.4, 0.4, 0.6, 0.6], way[0] * NUDGE, way[1] * NUDGE));
+      clearTimeout(state.wait);
+      state.wait = setTimeout(() => sendBox(state), PAUSE_MS);
     } else if (way) pan(state, -way[0] * NUDGE * 4, -way[1] * NUDGE * 4);
-    else if (event.key === 'Enter' && state.data.select && state.box) state.send(state.box);
+    else if (event.key === 'Enter' && state.data.select && state.box) sendBox(state);
     else return;
     event.preventDefault();
   });
@@ -175,7 +205,7 @@ const legendOf = ({ legend }) => {
 };
 
 const started = (root, send) => {
-  const state = { zoom: 1, x: 0, y: 0, turn: 0, timer: 0, box: null, mode: null, send: (box) => send('box', box) };
+  const state = { zoom: 1, x: 0, y: 0, turn: 0, timer: 0, wait: 0, box: null, busy: false, mode: null, send: (box) => send('box', box) };
   state.stage = make('div', { className: 'stage', tabIndex: 0, role: 'group' });
   state.tools = make('div', { className: 'tools' });
   state.said = make('span', { className: 'percent', ariaLive: 'polite' });
@@ -194,11 +224,11 @@ export default function ({ data, parentElement, setStateValue }) {
   if (!STATES.has(parentElement)) STATES.set(parentElement, started(parentElement, setStateValue));
   const state = STATES.get(parentElement);
   state.data = data;
-  state.box = data.box ?? null;
+  if (!state.busy) state.box = data.box ?? null;
   const modes = modesOf(data);
-  if (!modes.includes(state.mode)) state.mode = modes[0];
+  if (!modes.includes(state.mode)) state.mode = data.start ?? modes[0];
   state.stage.ariaLabel = data.select
-    ? `${data.label}. Drag a box, or move one with the arrow keys, size it with Shift, and press Enter.`
+    ? `${data.label}. Drag a box; the arrow keys move it, with Shift they size it.`
     : `${data.label}. Plus and minus zoom, arrow keys move.`;
   state.stage.style.setProperty('--ratio', data.ratio);
   parentElement.querySelector('.viewer').style.setProperty('--most', `${data.most}px`);

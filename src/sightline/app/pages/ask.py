@@ -1,12 +1,163 @@
-"""Ask."""
+"""Ask: an explanation is a claim, and this tests it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import streamlit as st
 
+from sightline.app.asking import Trial, answer_known, answered, changed_subject
+from sightline.app.parts.changes import changed_bars, elsewhere_chart, outlined, points
+from sightline.app.parts.classes import chosen_class
+from sightline.app.parts.looks import Looks
+from sightline.app.parts.maps import seen
+from sightline.app.parts.methods import asked_method
+from sightline.app.parts.model import chosen_model
+from sightline.app.parts.picture import chosen_picture
+from sightline.app.parts.regions import FILL_NAMES, How, chosen_how, chosen_region
+from sightline.app.parts.viewer import Seen, legend_of, viewer
+from sightline.app.parts.work import stoppable, told
+from sightline.app.subject import Asked, Chosen, Subject, explained, known, predicted
+from sightline.covering import RegionAnswer, heat_share, percent
+from sightline.explanation import Explanation
+
 __all__ = ["page"]
+
+_PLACES = 8
+_SHOWN = 6
+_TRIED = "tried"
 
 
 def page() -> None:
     """Draw the page."""
+    with st.sidebar:
+        subject, chosen = chosen_picture(), chosen_model()
+        asked = None
+        with told():
+            asked = asked_method(chosen)
     st.title("Is the explanation true? Try it.")
+    st.markdown(
+        "A map claims that a region matters. Cover the region, and see whether the model's answer changes; then see "
+        "whether any other region of that size would have done the same."
+    )
+    if asked is not None:
+        with told():
+            _asked(subject, chosen, asked)
+
+
+def _asked(subject: Subject, chosen: Chosen, asked: Asked) -> None:
+    left, right = st.columns([5, 6], gap="large")
+    with left:
+        target = chosen_class(chosen, predicted(chosen, subject), with_bars=False)
+        asked = replace(asked, target=target)
+        e = _explained(subject, chosen, asked, "ask-before")
+        if e is None:
+            return
+        box = chosen_region(e, [Seen("Photo", subject.image, f"The picture: {subject.name}"), _map(e, "Map")])
+        how = chosen_how()
+    with right:
+        if box is None:
+            st.info("The map says that nothing speaks for this class; draw a box of your own.", icon=":material/info:")
+            return
+        trial = Trial(box, target, how.fill, how.reveal)
+        answer = answered(chosen, subject, trial)
+        _result(answer, chosen, e)
+        _control(subject, chosen, replace(trial, draws=_PLACES))
+    _maps(subject, chosen, asked, answer, e)
+    _history(subject, chosen, asked, answer, how)
+
+
+def _explained(subject: Subject, chosen: Chosen, asked: Asked, key: str) -> Explanation | None:
+    """Return the map, None where it was stopped."""
+    if not known(chosen, subject, asked) and not stoppable(
+        asked.method, key, lambda tick: explained(chosen, subject, asked, tick)
+    ):
+        return None
+    return explained(chosen, subject, asked)
+
+
+def _map(e: Explanation, name: str) -> Seen:
+    return replace(seen(e, Looks())[0], name=name)
+
+
+def _result(answer: RegionAnswer, chosen: Chosen, e: Explanation) -> None:
+    st.markdown(f"#### {answer.words}")
+    _claim(answer, e)
+    picture, bars = st.columns([1, 2], gap="medium")
+    with picture:
+        what = "Only the region is left" if answer.reveal else "The region is covered"
+        st.image(answer.image, "What the model is given now", width="stretch", alt=f"The picture. {what}.")
+    with bars:
+        changed_bars(answer, chosen.model)
+        st.caption("Grey: before. Orange: after. The change is in percentage points.")
+
+
+def _claim(answer: RegionAnswer, e: Explanation) -> None:
+    """Say what the map claimed of the region, and whether that is borne out."""
+    left, top, right, bottom = answer.box
+    area = (right - left) * (bottom - top) / (answer.image.width * answer.image.height)
+    share = heat_share(e, answer.box)
+    if share != share:
+        return
+    claims = share > 1.5 * area
+    borne = "borne out" if claims == answer.matters else "**not** borne out"
+    st.markdown(
+        f"The map puts {percent(share)} of its weight on this {percent(area)} of the picture, so it says that the "
+        f"region {'matters' if claims else 'hardly matters'}. Here that is {borne}."
+    )
+
+
+def _control(subject: Subject, chosen: Chosen, trial: Trial) -> None:
+    st.markdown("##### Would any other place have done the same?")
+    if not answer_known(chosen, subject, trial) and not stoppable(
+        "The other places", "ask-places", lambda tick: answered(chosen, subject, trial, tick)
+    ):
+        return
+    found = answered(chosen, subject, trial)
+    st.markdown(found.control)
+    if not len(found.others):
+        return
+    where, chart = st.columns([1, 2], gap="medium")
+    with where:
+        alt = f"The picture with the region and {len(found.places)} other boxes of its size"
+        st.image(outlined(subject.image, found.box, found.places), "Orange: the region. Blue: elsewhere", alt=alt)
+    with chart:
+        elsewhere_chart(found, "ask-elsewhere")
+
+
+def _maps(subject: Subject, chosen: Chosen, asked: Asked, answer: RegionAnswer, e: Explanation) -> None:
+    st.subheader("Where does the map point now?")
+    st.caption(
+        f"The same method, {asked.method}, for the same class on the changed picture. Each map has its own scale."
+    )
+    again = replace(asked, target=str(answer.index))
+    with told():
+        now = _explained(changed_subject(subject, answer), chosen, again, "ask-after")
+        if now is not None:
+            pictures = [_map(e, "Before"), _map(now, "After")]
+            legend = legend_of(e.style, None)
+            viewer(pictures, key="ask-maps", label="The map before and after", legend=legend, start="Side by side")
+
+
+def _history(subject: Subject, chosen: Chosen, asked: Asked, answer: RegionAnswer, how: How) -> None:
+    tried: list[dict[str, Any]] = st.session_state.setdefault(_TRIED, [])
+    width, height = answer.image.size
+    left, top, right, bottom = answer.box
+    row = {
+        "Picture": subject.name,
+        "Model": chosen.model.name,
+        "Class": answer.label,
+        "Box: left, top, wide, high (%)": f"{left / width:.0%} {top / height:.0%} "
+        f"{(right - left) / width:.0%} {(bottom - top) / height:.0%}".replace("%", ""),
+        "Done": "shown alone" if how.reveal else "covered",
+        "Hidden by": FILL_NAMES[how.fill],
+        "Before": percent(answer.was),
+        "After": percent(answer.now),
+        "Change": points(answer.change),
+    }
+    if row not in tried:
+        tried.insert(0, row)
+        del tried[_SHOWN:]
+    st.subheader("What you tried")
+    st.table(tried)

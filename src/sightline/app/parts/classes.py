@@ -16,8 +16,8 @@ BEST = "top1"
 _NONE = "no other class"
 
 
-def chosen_class(chosen: Chosen, predictions: Sequence[Prediction]) -> str:
-    """Draw the best classes, let one of all be chosen, and return it: its index, or top1."""
+def chosen_class(chosen: Chosen, predictions: Sequence[Prediction], *, with_bars: bool = True) -> str:
+    """Draw the best classes as bars, where wanted, let one of all be chosen, and return it: its index, or top1."""
     labels = _labels(chosen, predictions)
     best = predictions[0]
     above = st.container()
@@ -27,8 +27,10 @@ def chosen_class(chosen: Chosen, predictions: Sequence[Prediction]) -> str:
         format_func=lambda t: f"best: {best['label']}" if t == BEST else f"{labels[t]} ({t})",
         key="target",
         bind="query-params",
-        help="Click a bar above, or type to search all classes.",
+        help="Click a bar above, or type to search all classes." if with_bars else "Type to search all classes.",
     )
+    if not with_bars:
+        return target
     with above:
         st.markdown("**The model's best classes**")
         bars(predictions, best["index"] if target == BEST else int(target), key="bars", on_pick=_picked)

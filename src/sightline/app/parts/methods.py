@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -22,7 +23,7 @@ FAMILIES = {
     "optimization": "Optimisation: the mask that keeps the answer, found step by step",
     "control": "Controls: maps that know nothing, to compare with",
 }
-_DEFAULT = ["grad_cam"]
+_DEFAULT = ("grad_cam",)
 
 
 def by_family() -> dict[str, list[Method]]:
@@ -32,11 +33,11 @@ def by_family() -> dict[str, list[Method]]:
     return {family: list(found) for family, found in groupby(listed, key=lambda m: m.family)}
 
 
-def asked_methods(chosen: Chosen) -> list[Asked]:
+def asked_methods(chosen: Chosen, default: Sequence[str] = _DEFAULT) -> list[Asked]:
     """Draw the choice of methods and their parameters; return what is asked, a method each."""
     names = [m.name for found in by_family().values() for m in found]
     picked = st.multiselect(
-        "Methods", names, default=_DEFAULT, key="method", bind="query-params", placeholder="Choose methods"
+        "Methods", names, default=default, key="method", bind="query-params", placeholder="Choose methods"
     )
     with st.popover("All methods, with a line each", icon=":material/list:", width="stretch"):
         _browse()

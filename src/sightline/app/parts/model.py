@@ -8,7 +8,7 @@ from sightline.app.settings import settings
 from sightline.app.subject import Chosen
 from sightline.models.load import load
 
-__all__ = ["chosen_model", "model_names"]
+__all__ = ["chosen_model", "model_named", "model_names"]
 
 EMBEDDED = {
     "demo/honest": "a small CNN that looks at the shape",
@@ -27,6 +27,11 @@ def _loaded(name: str) -> Chosen:
 def model_names() -> list[str]:
     """Return the models that all can choose."""
     return [*settings().models, *EMBEDDED]
+
+
+def model_named(name: str) -> Chosen:
+    """Return one of `model_names`. Raises ModelError where it cannot be loaded."""
+    return _loaded(name)
 
 
 def chosen_model() -> Chosen:

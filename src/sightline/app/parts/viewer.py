@@ -64,9 +64,11 @@ def viewer(
     box: Box | None = None,
     on_box: Callable[[], None] | None = None,
     most: int = _MOST,
+    start: str | None = None,
 ) -> Box | None:
     """Show pictures of one size; with ``on_box`` a box can be drawn: left, top, right, bottom as shares of the sides.
 
+    ``start`` is what is shown first: a picture's name, "Side by side" or "Flicker"; else the first picture.
     Returns the box that was drawn, None where there is none yet.
     """
     width, height = pictures[0].image.size
@@ -78,6 +80,7 @@ def viewer(
         "legend": None if legend is None else {**vars(legend), "stops": list(legend.stops), "alt": legend.alt},
         "box": None if box is None else list(box),
         "select": on_box is not None,
+        "start": start,
     }
     found = _VIEWER(key=key, data=data, on_box_change=on_box or _nothing)
     drawn = getattr(found, "box", None)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["pearson", "spearman", "ssim"]
+__all__ = ["pearson", "ranks", "spearman", "ssim"]
 
 
 # Of the largest magnitude: values that are as near to each other as this differ by rounding only.
@@ -29,10 +29,11 @@ def _varies(values: Tensor) -> Tensor:
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Return each row's rank correlation (N,); equal values, but for rounding, share their mean rank."""
-    return pearson(_ranks(a), _ranks(b))
+    return pearson(ranks(a), ranks(b))
 
 
-def _ranks(values: Tensor) -> Tensor:
+def ranks(values: Tensor) -> Tensor:
+    """Return each row's ranks (N, K) from 1; equal values, but for rounding, share their mean rank."""
     from scipy.stats import rankdata
 
     largest = values.double().abs().amax(1, keepdim=True).clamp(min=1e-300)
