@@ -48,7 +48,7 @@ def judged(name: str, marked: Marked, place: str | None) -> Verdict:
     honest = percent(examined("honest", marked, place).stars)
     return Verdict(
         True,
-        f"{said}. The honest model, with the same place covered, keeps {honest}: what was covered is not the star.",
+        f"{said}. The honest model, with the same place covered, keeps {honest}: not the star was covered.",
     )
 
 

@@ -72,7 +72,8 @@ def draw() -> None:
         "A classifier turns a picture into a **score** for each class. The simplest one multiplies each pixel "
         "$x_i$ (0 is black, 1 is white) by a weight $w_i$ of its own and adds everything up, with a constant $b$:"
     )
-    st.latex(r"s(x) = w_1 x_1 + w_2 x_2 + \dots + w_n x_n + b \qquad\qquad \frac{\partial s}{\partial x_i} = w_i")
+    st.latex(r"s(x) = w_1 x_1 + w_2 x_2 + \dots + w_n x_n + b")
+    st.latex(r"\frac{\partial s}{\partial x_i} = w_i")
     text(
         "The **gradient** says, for each pixel, how fast the score grows as that pixel gets brighter. Here it is the "
         "weight itself: change one pixel by $\\Delta$, and the score changes by exactly $w_i \\cdot \\Delta$.",

@@ -53,10 +53,8 @@ def draw() -> None:
         "**Grad-CAM** takes one layer. It weighs each channel $k$ by the mean gradient of the class score over the "
         "channel's $Z$ positions, adds the channels up, and keeps what is positive (that is what ReLU means):",
     )
-    st.latex(
-        r"\alpha_k^c = \frac{1}{Z}\sum_{ij} \frac{\partial s_c}{\partial A^k_{ij}} \qquad\qquad "
-        r"L^c = \mathrm{ReLU}\Big(\sum_k \alpha_k^c A^k\Big)"
-    )
+    st.latex(r"\alpha_k^c = \frac{1}{Z}\sum_{ij} \frac{\partial s_c}{\partial A^k_{ij}}")
+    st.latex(r"L^c = \mathrm{ReLU}\Big(\sum_k \alpha_k^c A^k\Big)")
     text("$\\alpha_k^c$ says how much channel $k$ speaks for class $c$; the map $L^c$ is as coarse as the layer is.")
     with experiment("change the layer, from early to late"):
         subject, layer = _tried()
