@@ -93,10 +93,8 @@ def named(what: str, asked: Asked) -> Model:
         return named(name, replace(asked, weights=file))
     if asked.file is not None and bundle.is_bundle(asked.file) and not bundle.is_bundle(what):
         return _opened(asked.file, asked, lambda: named(what, replace(asked, weights=None)))
-    if what in _EMBEDDED:
-        return _EMBEDDED[what]()
-    if what in ARCHITECTURES:
-        return _own(what, asked)
+    if what in _EMBEDDED or what in ARCHITECTURES:
+        return _EMBEDDED[what]() if what in _EMBEDDED else _own(what, asked)
     if bundle.is_bundle(what):
         return _from_bundle(what, asked)
     if what.startswith((keras_zoo.PREFIX, hub.TIMM)):
