@@ -69,7 +69,7 @@ def visit(browser: Any, address: str, width: int = 1280, scheme: str = "light") 
     page = context.new_page()
     page.set_default_timeout(SECONDS)
     said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: said.append(message.text) if _is_fault(message) else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda asked: said.append(asked.url) if _elsewhere(asked.url) else None)
     page.said = said
@@ -78,6 +78,11 @@ def visit(browser: Any, address: str, width: int = 1280, scheme: str = "light") 
     yield page
     assert said == []
     context.close()
+
+
+def _is_fault(message: Any) -> bool:
+    """Say whether a message is an error; that Streamlit looks for its server below the page's path first is none."""
+    return message.type == "error" and "/_stcore/" not in message.location["url"]
 
 
 def _elsewhere(url: str) -> bool:

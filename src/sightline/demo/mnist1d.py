@@ -157,7 +157,7 @@ def mnist1d_signal(digit: int, seed: int) -> tuple[Floats, Placed]:
 
     >>> values, placed = mnist1d_signal(7, seed=0)
     >>> values.shape, int(placed.at.sum())
-    ((40,), 10)
+    ((40,), 7)
     """
     digits = mnist1d_templates()
     if digit not in digits.y:

@@ -26,7 +26,7 @@ __all__ = ["page"]
 
 _FIRST = ["integrated_gradients", "grad_cam"]
 _ONLY_PICTURES = ["xrai"]
-_PAINTS = {"line": "Line", "ground": "Background", "none": "Neither"}
+_PAINTS = {"line": "Line", "ground": "Background", "none": "Off"}
 
 Found = list[tuple[Asked, Explanation]]
 
@@ -48,68 +48,71 @@ def _answered(series: Series, chosen: Chosen, asked: Sequence[Asked]) -> None:
     with left:
         target = chosen_class(chosen, predictions, "series_target", "series_bars")
         digit = explained_class(chosen, series, target) if is_of_digits(chosen.model) else None
-        if digit is not None:
-            digits_shown(digit)
+        template = _digits(series, digit, predictions[0]["index"]) if digit is not None else None
     with right:
-        looks = _chosen_looks([one.method for one in asked], digit)
+        looks = _chosen_looks([one.method for one in asked])
         place = st.container()
         found = _explained(series, chosen, [replace(one, target=target) for one in asked])
         with place:
-            _charted(series, chosen, found, digit, looks)
+            _charted(series, chosen, found, template, looks)
         _said(series, chosen, found, looks)
+
+
+def _digits(series: Series, digit: int, said: int) -> Placed | None:
+    """Show the ten digits, and return the place of the explained one in the series, where it is to be drawn there."""
+    if series.placed is not None:
+        drawn = series.placed.digit
+        right = ":material/check: The model is right" if said == drawn else ":material/close: The model is wrong"
+        st.caption(f"{right}: a {drawn} was drawn.")
+    digits_shown(digit)
+    shown = st.toggle(f"Lay the {digit} over the series", True, key="overlay_template", bind="query-params")
+    return placed_digit(series, digit) if shown else None
 
 
 @dataclass(frozen=True)
 class _Looks:
-    """How the chart is drawn: whether with the template; what is coloured, by which method, in which colours."""
+    """What of the chart is coloured, by which method's map, in which colours; None: the method's own."""
 
-    template: bool
     what: str
     by: str | None
     colormap: str | None
 
 
-def _chosen_looks(methods: Sequence[str], digit: int | None) -> _Looks:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        what = st.segmented_control(
-            "Colour",
-            list(_PAINTS),
-            format_func=_PAINTS.__getitem__,
-            default="line",
-            required=True,
-            key="paint",
-            help="The map stands below the series in any case; its colours can be laid on the line, too.",
-        )
-        by = st.selectbox("by", methods, key="paint_by", bind="query-params", width=220) if len(methods) > 1 else None
-        colormap = st.selectbox("Colours", COLORMAPS, key="series_colours", bind="query-params", width=190)
-        template = digit is not None and st.toggle(
-            f"Show the shape of {digit}", True, key="overlay_template", bind="query-params"
-        )
-    return _Looks(
-        template,
-        what or "line",
-        by or (methods[0] if methods else None),
-        None if colormap == COLORMAPS[0] else colormap,
+def _chosen_looks(methods: Sequence[str]) -> _Looks:
+    what_column, by_column, colours_column = st.columns([6, 5, 5], vertical_alignment="bottom")
+    what = what_column.segmented_control(
+        "Colour as well",
+        list(_PAINTS),
+        format_func=_PAINTS.__getitem__,
+        default="line",
+        required=True,
+        key="paint",
+        bind="query-params",
+        help="The maps stand below the series; the colours of one of them can be laid on the series, too.",
     )
+    by = by_column.selectbox("By the map of", methods, key="paint_by", bind="query-params") if methods else None
+    colormap = colours_column.selectbox("Colours", COLORMAPS, key="series_colours", bind="query-params")
+    return _Looks(what or "line", by, None if colormap == COLORMAPS[0] else colormap)
 
 
 def _explained(series: Series, chosen: Chosen, asked: Sequence[Asked]) -> Found:
     found: Found = []
     for one in asked:
         with told():
-            if known(chosen, series, one) or stoppable(
-                one.method, f"signals-{one.method}", lambda tick, one=one: explained(chosen, series, one, tick)
-            ):
+            if known(chosen, series, one) or _made(series, chosen, one):
                 found.append((one, explained(chosen, series, one)))
     if not asked:
         st.info("Choose a method on the left.", icon=":material/arrow_back:")
     return found
 
 
-def _charted(series: Series, chosen: Chosen, found: Found, digit: int | None, looks: _Looks) -> None:
+def _made(series: Series, chosen: Chosen, asked: Asked) -> bool:
+    return stoppable(asked.method, f"signals-{asked.method}", lambda tick: explained(chosen, series, asked, tick))
+
+
+def _charted(series: Series, chosen: Chosen, found: Found, template: Placed | None, looks: _Looks) -> None:
     maps = [e for _, e in found]
     values = read_signal(series.values, dims=1, channels=chosen.model.preprocessing.channels).values
-    template = placed_digit(series, digit) if digit is not None and looks.template else None
     by = next((e for e in maps if e.method == looks.by), None)
     unit = "value" if series.placed is None else "value (standardised)"
     figure = series_figure(

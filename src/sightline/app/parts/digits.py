@@ -18,9 +18,9 @@ _COLUMNS = 5
 
 def digits_shown(explained: int | None) -> None:
     """Show the templates of all digits, that of the explained class in its colour."""
-    st.markdown("**The ten shapes, without noise**")
+    st.markdown("**The digits without noise**")
     upright = st.toggle(
-        "Upright, as one writes them",
+        "Upright",
         key="upright",
         bind="query-params",
         help="In a series a digit lies on its side: its top is on the left. Upright, one can read it.",

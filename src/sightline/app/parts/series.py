@@ -41,7 +41,6 @@ def chosen_series() -> Series:
             index=_FIRST,
             key="series",
             bind="query-params",
-            on_change=_other_series,
             help="Digits are drawn by the app itself as in MNIST-1D: a short shape, stretched, moved and tilted, with "
             "noise around it. So it is known where the digit lies.",
         )
@@ -65,12 +64,6 @@ def _seed() -> int:
 
 def _another() -> None:
     st.session_state["drawing"] = (int(st.session_state["drawing"]) + 1) % _MOST_SEED
-    _other_series()
-
-
-def _other_series() -> None:
-    """Ask again for the most probable class."""
-    st.session_state["series_target"] = "top1"
 
 
 def _upload() -> None:
@@ -121,7 +114,6 @@ def _keep(data: bytes, name: str, said: str) -> None:
     while len(own) > _MOST_OWN:
         own.pop(next(iter(own)))
     st.session_state["series"] = name
-    _other_series()
 
 
 def _one_series(values: np.ndarray) -> np.ndarray:

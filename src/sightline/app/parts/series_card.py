@@ -29,7 +29,7 @@ def series_card(e: Explanation, chosen: Chosen, series: Series, asked: Asked, co
         st.caption(METHODS[e.method].summary.replace("``", ""))
         _legend(legend_of(e.style, colours_of(e, colormap), ends_of(e)))
         if series.placed is not None:
-            st.markdown(_where(chosen, series, asked))
+            st.markdown(_where(e, chosen, series, asked))
         st.caption(said_of(e))
         for note in e.notes:
             st.caption(f":material/info: {note}")
@@ -46,7 +46,7 @@ def _legend(legend: Legend) -> None:
     )
 
 
-def _where(chosen: Chosen, series: Series, asked: Asked) -> str:
+def _where(e: Explanation, chosen: Chosen, series: Series, asked: Asked) -> str:
     """Say how much of a map lies on the digit, and how much of maps that know nothing does."""
     if series.placed is None:
         return ""
@@ -57,6 +57,7 @@ def _where(chosen: Chosen, series: Series, asked: Asked) -> str:
         share_on(chosen, series, Asked(name, target=asked.target, seed=asked.seed), placed) for name in _CONTROLS
     ]
     return (
-        f"**{share:.0%}** of what speaks for the class lies on the {placed.at.sum()} points of the {placed.digit} "
-        f"(shaded). A map that is the same everywhere would have {controls[0]:.0%}, a random one {controls[1]:.0%}."
+        f"**{share:.0%}** of what speaks for “{e.target.label}” lies on the {placed.at.sum()} points of the "
+        f"{placed.digit} (shaded). A map that is the same everywhere would have {controls[0]:.0%}, a random one "
+        f"{controls[1]:.0%}."
     )

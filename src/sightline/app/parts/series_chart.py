@@ -58,8 +58,8 @@ def series_figure(values: np.ndarray, found: Sequence[Explanation], paint: Paint
     figure = make_subplots(
         len(heights), 1, shared_xaxes=True, row_heights=heights, vertical_spacing=34 / (sum(heights) + 90)
     )
-    if paint.by is not None and paint.what == "ground":
-        figure.add_trace(_ground(values, paint.by, paint.colormap), 1, 1)
+    if paint.by is not None and paint.what in ("ground", "line" if len(values) > 1 else "ground"):
+        figure.add_trace(_ground(_range(values, laid), paint.by, paint.colormap), 1, 1)
     for trace in _lines(values, paint):
         figure.add_trace(trace, 1, 1)
     if laid.template is not None:
@@ -69,7 +69,9 @@ def series_figure(values: np.ndarray, found: Sequence[Explanation], paint: Paint
     for row, e in enumerate(found, 2):
         figure.add_trace(_map(e, paint.colormap), row, 1)
         _name(figure, row, e)
-    return _laid_out(figure, values, heights, unit)
+    figure.update_yaxes(title_text="attribution")
+    figure.update_yaxes(title_text=unit, range=_range(values, laid), row=1, col=1)
+    return _laid_out(figure, values.shape[1], heights)
 
 
 def _lines(values: np.ndarray, paint: Paint) -> list[Any]:
@@ -113,12 +115,11 @@ def _shown(e: Explanation) -> np.ndarray:
     return np.abs(e.heatmap) if e.style == "grey" else e.heatmap
 
 
-def _ground(values: np.ndarray, e: Explanation, colormap: str | None) -> Any:
-    (low, high), how = _range(values), _colour(e, colormap)
+def _ground(ends: tuple[float, float], e: Explanation, colormap: str | None) -> Any:
+    (low, high), how = ends, _colour(e, colormap)
     return go.Heatmap(
         z=how["color"][None],
-        x=np.arange(values.shape[1]),
-        y=[(low + high) / 2],
+        y0=(low + high) / 2,
         dy=high - low,
         colorscale=how["colorscale"],
         zmin=how["cmin"],
@@ -129,8 +130,9 @@ def _ground(values: np.ndarray, e: Explanation, colormap: str | None) -> Any:
     )
 
 
-def _range(values: np.ndarray) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
+def _range(values: np.ndarray, laid: Laid) -> tuple[float, float]:
+    seen = values if laid.template is None else np.append(values, laid.template.clean)
+    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
     room = 0.08 * (high - low or 1.0)
     return low - room, high + room
 
@@ -163,11 +165,10 @@ def _map(e: Explanation, colormap: str | None) -> Any:
 
 
 def _name(figure: Any, row: int, e: Explanation) -> None:
-    axis = "" if row == 1 else str(row)
     figure.add_annotation(
-        text=f"<b>{e.method}</b>",
+        text=f"<b>{e.method}</b> · {_meaning(e)}",
         xref="paper",
-        yref=f"y{axis} domain",
+        yref=f"y{row} domain",
         x=0,
         y=1,
         xanchor="left",
@@ -176,7 +177,13 @@ def _name(figure: Any, row: int, e: Explanation) -> None:
     )
 
 
-def _laid_out(figure: Any, values: np.ndarray, heights: Sequence[int], unit: str) -> Any:
+def _meaning(e: Explanation) -> str:
+    if e.style == "diverging":
+        return f"above 0: for “{e.target.label}”"
+    return "how much it matters" if e.style == "sequential" else "how sensitive the score is"
+
+
+def _laid_out(figure: Any, count: int, heights: Sequence[int]) -> Any:
     figure.update_layout(
         height=sum(heights) + 90,
         margin={"l": 62, "r": 8, "t": 34, "b": 46},
@@ -188,10 +195,9 @@ def _laid_out(figure: Any, values: np.ndarray, heights: Sequence[int], unit: str
     )
     for trace in figure.data:
         trace.showlegend = trace.type == "scatter" and trace.yaxis in (None, "y")
-    figure.update_xaxes(range=[-0.7, values.shape[1] - 0.3], showgrid=False, zeroline=False)
+    figure.update_xaxes(range=[-0.7, count - 0.3], showgrid=False, zeroline=False)
     figure.update_xaxes(title_text="point of the series, from 0", row=len(heights), col=1)
     figure.update_yaxes(zeroline=True, zerolinewidth=1.5, zerolinecolor=LINE, nticks=5, automargin=False)
-    figure.update_yaxes(title_text=unit, range=_range(values), row=1, col=1)
     return figure
 
 
