@@ -81,8 +81,8 @@ def visit(browser: Any, address: str, width: int = 1280, scheme: str = "light") 
 
 
 def _is_fault(message: Any) -> bool:
-    """Say whether a message is an error; that Streamlit looks for its server below the page's path first is none."""
-    return message.type == "error" and "/_stcore/" not in message.location["url"]
+    """Say whether the browser reports a fault; Streamlit asks below a page's address first where the server is."""
+    return message.type == "error" and not re.search(r"/_stcore/(health|host-config)$", message.location["url"])
 
 
 def _elsewhere(url: str) -> bool:

@@ -7,6 +7,16 @@
 Measured on the 1000 test signals, on 2000 fresh ones (200 of each digit), and by maps of the true digit on 20 of each.
 The embedded net:
 
+    accuracy, 1000 test signals                88.1%
+    accuracy, 2000 fresh signals               89.0%
+    grad_cam on the digit                      69.9%
+    gradient on the digit                      47.1%
+    input_x_gradient on the digit              75.8%
+    integrated_gradients on the digit          80.7%
+    occlusion on the digit                     71.0%
+    random on the digit                        20.7%
+    constant on the digit                      20.8%
+    points on the digit                        20.8%
 """
 
 from __future__ import annotations
