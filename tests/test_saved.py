@@ -93,7 +93,7 @@ def test_damaged_files_are_a_sentence_without_the_machines_path(root: Path) -> N
     with pytest.raises(InputError, match=r"^mistakes/predictions.parquet cannot be read as Parquet") as caught:
         read_errors(root / "mistakes")
     pq.write_table(pa.table({"file": ["a.png"]}), table)
-    with pytest.raises(InputError, match="predictions.parquet"):
+    with pytest.raises(InputError, match=r"predictions\.parquet"):
         read_errors(root / "mistakes")
     file.write_text(file.read_text()[:100])
     with pytest.raises(InputError, match=r"^mistakes/errors.json cannot be read as JSON"):

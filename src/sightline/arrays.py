@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import numpy as np
 
 from sightline.errors import ImageError, suggest
 from sightline.paths import DENIED, check_file, shown, why
 
-__all__ = ["check_kind", "find_array", "read_numbers"]
+__all__ = ["check_kind", "find_array", "read_numbers", "read_upload"]
 
 _TABLES = (".csv", ".tsv", ".txt")
 _WANTED = "wanted numbers as .npy, .npz, .csv, .tsv or .txt"
@@ -32,13 +33,15 @@ def find_array(source: str, said: str, most: int) -> np.ndarray | None:
     path, key = _split_key(source)
     check_file(path, said)
     with _safely(said), path.open("rb") as stream:
-        start = stream.read(6)
-        stream.seek(0)
-        if start == b"\x93NUMPY":
-            return _from_npy(stream, stream, said, most)
-        if start.startswith(b"PK"):
-            return _from_npz(stream, key, said, most)
-    return None
+        return _array_in(stream, key, said, most)
+
+
+def _array_in(stream: IO[bytes], key: str | None, said: str, most: int) -> np.ndarray | None:
+    start = stream.read(6)
+    stream.seek(0)
+    if start == b"\x93NUMPY":
+        return _from_npy(stream, stream, said, most)
+    return _from_npz(stream, key, said, most) if start.startswith(b"PK") else None
 
 
 def read_numbers(source: str, said: str, most: int) -> np.ndarray:
@@ -56,6 +59,20 @@ def read_numbers(source: str, said: str, most: int) -> np.ndarray:
         raise ImageError(f"{said} holds no array and no table, and the model takes series or volumes; {_WANTED}.")
     with _safely(said), path.open(encoding="utf-8-sig") as stream:
         return _table(stream, said, most)
+
+
+def read_upload(stream: BinaryIO, said: str, most: int) -> np.ndarray:
+    """Return the array or the table (rows, columns) that an opened file without a path holds, told by its content.
+
+    Nothing is unpickled, and names of arrays are not asked for: an .npz holds one. ``said`` is the file's name in
+    errors. Raises ImageError as `read_numbers` does.
+
+    >>> read_upload(io.BytesIO(b"1,2,3"), "a.csv", 100).tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    with _safely(said):
+        found = _array_in(stream, None, said, most)
+        return _table(io.TextIOWrapper(stream, "utf-8-sig"), said, most) if found is None else found
 
 
 def check_kind(dtype: np.dtype, said: str) -> None:
@@ -131,7 +148,9 @@ def _chosen(keys: list[str], key: str | None, said: str) -> str:
         return str(key)
     names = ", ".join(shown(k) for k in keys[:_SHOWN_KEYS]) + (", ..." if len(keys) > _SHOWN_KEYS else "")
     if key is None:
-        raise ImageError(f"{said} holds {len(keys)} arrays ({names}); name one, as {said}:{shown(keys[0])}.")
+        raise ImageError(
+            f"{said} holds {len(keys)} arrays ({names}); name one, as {said}:{shown(keys[0])}, or save it by itself."
+        )
     raise ImageError(f"{said}: there is no array '{shown(key)}'; it holds {names}.{suggest(key, keys)}")
 
 

@@ -82,7 +82,10 @@ def _signal_sample(model: Model, given: Any, number: int) -> Sample:
     found = read_signal(given, dims=model.input_dims, channels=how.channels, most=model.max_pixels)
     if model.input_size is not None and tuple(found.values.shape[1:]) != model.input_size:
         have, want = ("x".join(map(str, size)) for size in (found.values.shape[1:], model.input_size))
-        raise ImageError(f"{found.name or 'the array'} has {have} values a channel; {model.name} takes {want}: cut it.")
+        raise ImageError(
+            f"{found.name or 'the array'} has {have} values a channel; {model.name} takes {want}: cut it, fill it up, "
+            "or resample it to that size."
+        )
     x, said = standardised(found.values, None if model.assumed else how)
     ready = x.to(model.device, model.dtype)
     return Sample(given, number, ready, None, None, found.name, found.hash, found.values, said)

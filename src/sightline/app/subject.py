@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,23 @@ from sightline.models.model import Model
 from sightline.predictions import predict
 from sightline.targets import Unit
 
-__all__ = ["Asked", "Chosen", "Subject", "explained", "predicted"]
+__all__ = ["Asked", "Chosen", "Given", "Subject", "explained", "known", "predicted"]
+
+
+class Given(Protocol):
+    """What can be explained: a picture or a series as `explain` takes it, the hash of its content, whose it is."""
+
+    @property
+    def image(self) -> Any:
+        """What `explain` takes."""
+
+    @property
+    def key(self) -> str:
+        """The hash of its content."""
+
+    @property
+    def private(self) -> bool:
+        """Whether a visitor brought it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +85,7 @@ def as_target(said: str | Unit) -> Any:
     return int(said) if isinstance(said, str) and said.isdigit() else said
 
 
-def predicted(chosen: Chosen, subject: Subject) -> list[Prediction]:
+def predicted(chosen: Chosen, subject: Given) -> list[Prediction]:
     """Return the model's best classes for the picture, best first; remembered."""
     store = store_of(private=chosen.private or subject.private)
     key = ("predict", chosen.key, subject.key)
@@ -77,7 +93,7 @@ def predicted(chosen: Chosen, subject: Subject) -> list[Prediction]:
     return found
 
 
-def explained(chosen: Chosen, subject: Subject, asked: Asked, tick: Callable[[int], None] | None = None) -> Explanation:
+def explained(chosen: Chosen, subject: Given, asked: Asked, tick: Callable[[int], None] | None = None) -> Explanation:
     """Return the explanation that is asked for; remembered. Raises what `explain` raises."""
     store = store_of(private=chosen.private or subject.private)
 
@@ -88,7 +104,7 @@ def explained(chosen: Chosen, subject: Subject, asked: Asked, tick: Callable[[in
     return found
 
 
-def known(chosen: Chosen, subject: Subject, asked: Asked) -> bool:
+def known(chosen: Chosen, subject: Given, asked: Asked) -> bool:
     """Say whether the explanation is remembered."""
     return (chosen.key, subject.key, asked) in store_of(private=chosen.private or subject.private)
 

@@ -118,7 +118,7 @@ def _untrained_names() -> list[str]:
 
 
 _SOURCES: Mapping[str, Callable[[], list[str]]] = {
-    "embedded": lambda: ["demo/honest", "demo/cheating", "demo/vit"],
+    "embedded": lambda: ["demo/honest", "demo/cheating", "demo/vit", "demo/mnist1d"],
     "untrained, for sightline train": _untrained_names,
     "torchvision": _torchvision_names,
     "keras.applications": _keras_names,

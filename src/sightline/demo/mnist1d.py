@@ -17,8 +17,19 @@ from scipy.ndimage import gaussian_filter1d
 
 from sightline.errors import ParameterError
 
-__all__ = ["Mnist1d", "Templates", "make_mnist1d", "mnist1d_templates"]
+__all__ = [
+    "PADDING",
+    "Mnist1d",
+    "Placed",
+    "Templates",
+    "make_mnist1d",
+    "mnist1d_signal",
+    "mnist1d_templates",
+    "padded_digit",
+    "resampled",
+]
 
+Bools: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float64]
 Labels: TypeAlias = NDArray[np.int64]
 
@@ -35,10 +46,11 @@ _DIGITS = (
     (5, 4, 3.5, 3.5, 4, 5, 5, 4, 3.5, 3.5, 4, 5),
     (5, 4, 3.5, 3.5, 4, 5, 5, 5, 5, 4.7, 4.3, 5),
 )
-_PADDING = (36, 60)  # fewest and most zeros behind a digit
-_STRETCHED = len(_DIGITS[0]) + _PADDING[1]
+PADDING = (36, 60)  # fewest and most zeros behind a digit
+STRETCHED = len(_DIGITS[0]) + PADDING[1]
 _SMOOTHING = 2.0  # standard deviation, in points, of the filter that correlates the noise
 _OFFSET = 1e-8  # keeps a digit's own zeros apart from the padding, which alone gets the correlated noise
+_MEAN, _SPREAD = -0.0055075064312711795, 0.15467803420593054  # of the 5000 signals, with which they are standardised
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +80,27 @@ class Mnist1d:
     y_test: Labels
     t: Floats
     templates: Templates
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A digit in a signal (L,): ``at`` (L,) is where it lies, ``clean`` (L,) how it goes there, NaN elsewhere."""
+
+    digit: int
+    at: Bools
+    clean: Floats
+
+
+@dataclass(frozen=True)
+class _How:
+    """The strengths of the distortions; as published unless they are given."""
+
+    length: int = 40
+    scale: float = 0.4
+    max_translation: int = 48
+    correlated_noise: float = 0.25
+    noise: float = 0.02
+    shear: float = 0.75
 
 
 def mnist1d_templates() -> Templates:
@@ -103,23 +136,45 @@ def make_mnist1d(
     """
     digits = mnist1d_templates()
     _check(samples, len(digits.y), train_share, length, max_translation)
-    rng = RandomState(seed)
-
-    def distorted(digit: Floats) -> Floats:
-        stretched = _stretched(rng, digit) * (1 + scale * (rng.rand() - 0.5))
-        hidden = _noisy(rng, np.roll(stretched, rng.choice(max_translation)), correlated_noise, noise)
-        return _resampled(_sheared(rng, hidden, shear), length)
-
+    rng, how = RandomState(seed), _How(length, scale, max_translation, correlated_noise, noise, shear)
     labels = np.repeat(digits.y, samples // len(digits.y))
-    signals = np.stack([distorted(digits.x[label]) for label in labels])
+    signals = np.stack([_distorted(rng, digits.x[label], how)[0] for label in labels])
     order = rng.permutation(len(labels))
     signals, labels = signals[order], labels[order]
     if shuffle_positions:
         signals = signals[:, rng.permutation(length)]
-    t = _resampled(_resampled(digits.t, _STRETCHED), length) / signals.std()
+    t = resampled(resampled(digits.t, STRETCHED), length) / signals.std()
     signals = (signals - signals.mean()) / signals.std()
     split = int(len(labels) * train_share)
     return Mnist1d(signals[:split], labels[:split], signals[split:], labels[split:], t, digits)
+
+
+def mnist1d_signal(digit: int, seed: int) -> tuple[Floats, Placed]:
+    """Draw one signal (40,) of a digit, standardised as the published ones are, and where the digit lies in it.
+
+    It is none of the published signals. One seed hides every digit in the same way: same place, stretch and noise.
+    Raises ParameterError for a digit that is none of 0 to 9.
+
+    >>> values, placed = mnist1d_signal(7, seed=0)
+    >>> values.shape, int(placed.at.sum())
+    ((40,), 7)
+    """
+    digits = mnist1d_templates()
+    if digit not in digits.y:
+        raise ParameterError(f"digit={digit}: give one of 0 to {len(digits.y) - 1}.")
+    # A list seeds another stream than the bare number, whose first draws are those of the published data.
+    noisy, clean, at = _distorted(RandomState([seed]), digits.x[digit], _How())
+    return (noisy - _MEAN) / _SPREAD, Placed(digit, at, np.where(at, (clean - _MEAN) / _SPREAD, np.nan))
+
+
+def _distorted(rng: RandomState, digit: Floats, how: _How) -> tuple[Floats, Floats, Bools]:
+    """Return a digit as a signal, the same without noise, and where the digit is, each (length,)."""
+    stretched = _stretched(rng, digit) * (1 + how.scale * (rng.rand() - 0.5))
+    moved = np.roll(stretched, rng.choice(how.max_translation))
+    noisy = _noisy(rng, moved, how.correlated_noise, how.noise)
+    slope = how.shear * (rng.rand() - 0.5) * np.linspace(-0.5, 0.5, len(moved))
+    at = resampled((moved != 0).astype(np.float64), how.length) >= 0.5
+    return resampled(noisy - slope, how.length), resampled(moved - slope, how.length), at
 
 
 def _check(samples: int, digits: int, train_share: float, length: int, max_translation: int) -> None:
@@ -129,28 +184,27 @@ def _check(samples: int, digits: int, train_share: float, length: int, max_trans
         raise ParameterError(f"train_share={train_share}: give a share from 0 to 1.")
     if length < 2:
         raise ParameterError(f"length={length}: a signal has at least 2 points.")
-    if not 1 <= max_translation <= _STRETCHED:
-        raise ParameterError(f"max_translation={max_translation}: give 1 (none) to {_STRETCHED} points.")
+    if not 1 <= max_translation <= STRETCHED:
+        raise ParameterError(f"max_translation={max_translation}: give 1 (none) to {STRETCHED} points.")
 
 
-def _resampled(signal: Floats, length: int) -> Floats:
+def padded_digit(digit: Floats, zeros: int) -> Floats:
+    """Return a digit (12,) with so many zeros behind it, brought to the common length (72,); only they are 0."""
+    return resampled(np.pad(digit + _OFFSET, (0, zeros)), STRETCHED)
+
+
+def resampled(signal: Floats, length: int) -> Floats:
     """Return a signal at so many evenly spaced points, linear in between."""
     return np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(signal)), signal)
 
 
 def _stretched(rng: RandomState, digit: Floats) -> Floats:
     """Return the digit with a random stretch of zeros behind it, brought to the common length (72,)."""
-    fewest, most = _PADDING
-    zeros = fewest + int(rng.rand() * (most - fewest + 1))
-    return _resampled(np.pad(digit + _OFFSET, (0, zeros)), _STRETCHED)
+    fewest, most = PADDING
+    return padded_digit(digit, fewest + int(rng.rand() * (most - fewest + 1)))
 
 
 def _noisy(rng: RandomState, signal: Floats, correlated: float, independent: float) -> Floats:
     """Add smooth noise where there is no digit, and independent noise everywhere."""
     smooth = gaussian_filter1d(correlated * rng.randn(len(signal)), _SMOOTHING)
     return np.where(signal != 0, signal, smooth) + independent * rng.randn(len(signal))
-
-
-def _sheared(rng: RandomState, signal: Floats, scale: float) -> Floats:
-    """Take a random slope off the signal."""
-    return signal - scale * (rng.rand() - 0.5) * np.linspace(-0.5, 0.5, len(signal))

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 
 from sightline.errors import ParameterError, suggest
 
-__all__ = ["DEMO_MEAN", "DEMO_STD", "DemoName", "demo_input", "load_demo", "small_cnn", "small_vit"]
+__all__ = [
+    "DEMO_MEAN",
+    "DEMO_STD",
+    "DemoName",
+    "demo_input",
+    "load_demo",
+    "small_cnn",
+    "small_vit",
+    "with_embedded_weights",
+]
 
 DemoName = Literal["honest", "cheating", "vit"]
 DEMO_MEAN = (0.5, 0.5, 0.5)
@@ -105,9 +114,14 @@ def load_demo(name: DemoName) -> nn.Module:
     if name not in get_args(DemoName):
         known = get_args(DemoName)
         raise ParameterError(f"No demo network {name!r}: give {', '.join(known)}.{suggest(name, known)}")
+    return with_embedded_weights(_ARCHITECTURES[name], name)
+
+
+def with_embedded_weights(make: Callable[[], nn.Module], name: str) -> nn.Module:
+    """Return a net in evaluation mode with the trained weights of that name that come with the package."""
     # No first weights are drawn on "meta", so the global generator of torch stays where it was.
     with torch.device("meta"):
-        net = _ARCHITECTURES[name]()
+        net = make()
     packed = resources.files("sightline.demo").joinpath("weights", f"{name}.safetensors").read_bytes()
     net.load_state_dict(load(packed), assign=True)
     return net.eval()

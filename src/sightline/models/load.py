@@ -49,9 +49,10 @@ def load(
     ``what`` is a torchvision name ("resnet152"), "keras/NAME" or "timm/NAME", a Hugging Face folder or hub name, a
     file (``.keras``, ``.h5``, ``.onnx``; ``.pt2``, TorchScript and pickled modules with ``trust``), ``NAME@FILE`` (a
     name with its weights file), a folder that `train` wrote, an embedded model ("demo/honest", "demo/cheating",
-    "demo/vit"), a factory ("file.py:function", "package.module:function"), an `nn.Module`, a Keras model, or a function
-    of a batch (N, C, H, W) in [0, 1] to scores (N, K). ``weights`` is the name of published weights, a file, a folder
-    that `train` wrote (of which ``what`` then makes the network), or None for random ones.
+    "demo/vit", and "demo/mnist1d" of series), a factory ("file.py:function", "package.module:function"), an
+    `nn.Module`, a Keras model, or a function of a batch (N, C, H, W) in [0, 1] to scores (N, K). ``weights`` is the
+    name of published weights, a file, a folder that `train` wrote (of which ``what`` then makes the network), or None
+    for random ones.
 
     ``output`` names the logits among several outputs, ``fixed`` gives the other inputs (by name, or in a tuple by
     place). ``labels`` are class names or a file of them; ``fit`` is "crop", "squash" or "pad"; ``device`` is "auto",

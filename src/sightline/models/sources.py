@@ -6,19 +6,20 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from torch import nn
 
-from sightline.demo.nets import DEMO_MEAN, DEMO_STD, DemoName, load_demo
+from sightline.demo.nets import DEMO_MEAN, DEMO_STD, DemoName, load_demo, with_embedded_weights
 from sightline.demo.scenes import CLASSES, SIZE
 from sightline.errors import ModelError, suggest
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 from sightline.models import bundle, exported, factory, files, hub, keras, keras_zoo, onnx, zoo
 from sightline.models.adapted import bare
-from sightline.models.architectures import ARCHITECTURES
+from sightline.models.architectures import ARCHITECTURES, mnist1d_cnn
 from sightline.models.function import FunctionNet
 from sightline.models.model import Model, guess_channels, usual_preprocessing
 
@@ -92,8 +93,8 @@ def named(what: str, asked: Asked) -> Model:
         return named(name, replace(asked, weights=file))
     if asked.file is not None and bundle.is_bundle(asked.file) and not bundle.is_bundle(what):
         return _opened(asked.file, asked, lambda: named(what, replace(asked, weights=None)))
-    if what in _DEMO or what in ARCHITECTURES:
-        return _demo(what) if what in _DEMO else _own(what, asked)
+    if what in _EMBEDDED or what in ARCHITECTURES:
+        return _EMBEDDED[what]() if what in _EMBEDDED else _own(what, asked)
     if bundle.is_bundle(what):
         return _from_bundle(what, asked)
     if what.startswith((keras_zoo.PREFIX, hub.TIMM)):
@@ -127,6 +128,25 @@ def _demo(name: str) -> Model:
     return Model(module, name, how, Labels(CLASSES), weights="embedded")
 
 
+def _mnist1d() -> Model:
+    known = ARCHITECTURES["mnist1d-cnn"]
+    return Model(
+        with_embedded_weights(mnist1d_cnn, "mnist1d"),
+        "demo/mnist1d",
+        known.preprocessing,
+        Labels(tuple("0123456789")),
+        weights="embedded",
+        input_size=known.input_size,
+        dims=known.dims,
+    )
+
+
+_EMBEDDED: Mapping[str, Callable[[], Model]] = {
+    **{name: partial(_demo, name) for name in _DEMO},
+    "demo/mnist1d": _mnist1d,
+}
+
+
 def _prefixed(what: str, asked: Asked) -> Model:
     if what.startswith(hub.TIMM):
         return hub.timm_model(what.removeprefix(hub.TIMM), asked.weights, asked.seed, trust=asked.trust)
@@ -146,7 +166,7 @@ def _opened(folder: Path, asked: Asked, own: Callable[[], Model] | None) -> Mode
 
 def _untrained(name: str, asked: Asked, folder: Path) -> Model:
     """Make what a bundle says that it was trained from, which may be an architecture's name and nothing else."""
-    if name in _DEMO or name in ARCHITECTURES or name.startswith(hub.TIMM) or ":" in name or name in zoo.names():
+    if name in _EMBEDDED or name in ARCHITECTURES or name.startswith(hub.TIMM) or ":" in name or name in zoo.names():
         return named(name, asked)
     raise ModelError(
         f"{folder} says that it was trained from {name!r}, which is no architecture that is known here; update "
@@ -201,7 +221,7 @@ def _with_own_weights(path: Path, asked: Asked, read: Callable[[], Model]) -> Mo
 def _from_zoo(name: str, asked: Asked) -> Model:
     known = zoo.names()
     if name not in known:
-        close = suggest(name, [*known, *_DEMO, *ARCHITECTURES])
+        close = suggest(name, [*known, *_EMBEDDED, *ARCHITECTURES])
         raise ModelError(
             f"there is no model '{name}'.{close} Wanted a torchvision name, keras/NAME, "
             "timm/NAME (sightline models), a model's file or folder, NAME@WEIGHTS, file.py:function or demo/honest."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -16,7 +17,9 @@ BEST = "top1"
 _NONE = "no other class"
 
 
-def chosen_class(chosen: Chosen, predictions: Sequence[Prediction], *, with_bars: bool = True) -> str:
+def chosen_class(
+    chosen: Chosen, predictions: Sequence[Prediction], *, key: str = "target", with_bars: bool = True
+) -> str:
     """Draw the best classes as bars, where wanted, let one of all be chosen, and return it: its index, or top1."""
     labels = _labels(chosen, predictions)
     best = predictions[0]
@@ -25,7 +28,7 @@ def chosen_class(chosen: Chosen, predictions: Sequence[Prediction], *, with_bars
         "Class to explain",
         [BEST, *labels],
         format_func=lambda t: f"best: {best['label']}" if t == BEST else f"{labels[t]} ({t})",
-        key="target",
+        key=key,
         bind="query-params",
         help="Click a bar above, or type to search all classes." if with_bars else "Type to search all classes.",
     )
@@ -33,7 +36,12 @@ def chosen_class(chosen: Chosen, predictions: Sequence[Prediction], *, with_bars
         return target
     with above:
         st.markdown("**The model's best classes**")
-        bars(predictions, best["index"] if target == BEST else int(target), key="bars", on_pick=_picked)
+        bars(
+            predictions,
+            best["index"] if target == BEST else int(target),
+            key=f"bars-{key}",
+            on_pick=partial(_picked, key),
+        )
     return target
 
 
@@ -57,5 +65,5 @@ def _labels(chosen: Chosen, predictions: Sequence[Prediction]) -> dict[str, str]
     return best | {str(i): label for i, label in enumerate(chosen.model.labels)}
 
 
-def _picked() -> None:
-    st.session_state["target"] = str(st.session_state["bars"]["picked"])
+def _picked(key: str) -> None:
+    st.session_state[key] = str(st.session_state[f"bars-{key}"]["picked"])

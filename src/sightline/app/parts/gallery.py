@@ -40,8 +40,8 @@ def gallery(search: Search, report: Report, found: SavedErrors) -> None:
     st.caption(f"{len(listed):,} of {len(wrong):,} errors" if listed else "No error is like that; loosen the filters.")
     if listed and _picture_of(search, found, listed[0]) is None:
         st.caption(
-            ":material/hide_image: The pictures are not below the folder that the app was started with, or were made on "
-            "the spot; what was explained can be seen nevertheless."
+            ":material/hide_image: The pictures are not below the folder that the app was started with, or were made "
+            "on the spot; what was explained can be seen nevertheless."
         )
     place = st.container()
     page = st.pagination(pages, key="error_page", bind="query-params") if pages > 1 else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sightline.explanation import Explanation
 from sightline.render.explanation import photo_picture, title_of
 from sightline.render.html import png_bytes
 
-__all__ = ["map_card", "seen"]
+__all__ = ["downloads", "file_bytes", "map_card", "said_of", "seen"]
 
 _MIME = {"png": "image/png", "npz": "application/octet-stream", "html": "text/html"}
 
@@ -53,27 +54,29 @@ def map_card(e: Explanation, looks: Looks, key: str) -> None:
         ends = (f"against “{e.target.label}”", f"for “{e.target.label}”") if e.style == "diverging" else None
         legend = legend_of(e.style, looks.colormap, ends) if looks.view in ("overlay", "heatmap") else None
         viewer(seen(e, looks), key=f"viewer-{key}", label=f"{e.method} for {e.target.label}", legend=legend)
-        st.caption(_said(e))
+        st.caption(said_of(e))
         for note in (*_unseen(e), *e.notes):
             st.caption(f":material/info: {note}")
-        _downloads(e, looks, key)
+        downloads(e, lambda: png_bytes(drawn(e, looks)), "The picture at the photo's own size", key)
 
 
 def _unseen(e: Explanation) -> list[str]:
     return ["Hatched: the model never saw this; its preprocessing cut it off."] if np.isnan(e.heatmap).any() else []
 
 
-def _said(e: Explanation) -> str:
+def said_of(e: Explanation) -> str:
+    """Return score, layer, time and completeness of an explanation as a line."""
     parts = [f"score {e.score:.3g}", f"layer `{e.layer}`" if e.layer else "", f"{e.seconds:.2f} s"]
     if e.completeness is not None:
         parts.append(f"completeness gap {e.completeness.gap:.1%}")
     return " · ".join(p for p in parts if p)
 
 
-def _downloads(e: Explanation, looks: Looks, key: str) -> None:
+def downloads(e: Explanation, picture: Callable[[], bytes], words: str, key: str) -> None:
+    """Offer an explanation as a picture, of which ``words`` say what it is, as numbers and as a page."""
     stem = f"{e.method}-{e.target.index if e.target.index is not None else 'target'}"
     with st.container(horizontal=True, gap="medium"):
-        _download("PNG", lambda: png_bytes(drawn(e, looks)), f"{stem}.png", key, "The picture at the photo's own size")
+        _download("PNG", picture, f"{stem}.png", key, words)
         _download(
             "NPZ", lambda: file_bytes(e, "npz"), f"{stem}.npz", key, "All numbers, for numpy and Explanation.load"
         )

@@ -33,14 +33,14 @@ def by_family() -> dict[str, list[Method]]:
     return {family: list(found) for family, found in groupby(listed, key=lambda m: m.family)}
 
 
-def asked_methods(chosen: Chosen, default: Sequence[str] = _DEFAULT) -> list[Asked]:
+def asked_methods(chosen: Chosen, default: Sequence[str] = _DEFAULT, left_out: Sequence[str] = ()) -> list[Asked]:
     """Draw the choice of methods and their parameters; return what is asked, a method each."""
-    names = [m.name for found in by_family().values() for m in found]
+    names = [m.name for found in by_family().values() for m in found if m.name not in left_out]
     picked = st.multiselect(
         "Methods", names, default=default, key="method", bind="query-params", placeholder="Choose methods"
     )
     with st.popover("All methods, with a line each", icon=":material/list:", width="stretch"):
-        _browse()
+        _browse(names, picked)
     common = _common(chosen)
     return [Asked(name, parameters=_parameters(METHODS[name]), **common) for name in picked]
 
@@ -53,18 +53,16 @@ def asked_method(chosen: Chosen) -> Asked:
     return Asked(name, parameters=_parameters(METHODS[name]), **common)
 
 
-def _browse() -> None:
-    picked = st.session_state.get("method", _DEFAULT)
+def _browse(names: Sequence[str], picked: Sequence[str]) -> None:
     for family, found in by_family().items():
         st.markdown(f"**{FAMILIES[family]}**")
-        for m in found:
+        for m in (m for m in found if m.name in names):
             key = f"browse-{m.name}"
             st.session_state[key] = m.name in picked
-            st.checkbox(f"`{m.name}` {m.summary}", key=key, on_change=_toggled, args=(m.name,))
+            st.checkbox(f"`{m.name}` {m.summary}", key=key, on_change=_toggled, args=(m.name, picked))
 
 
-def _toggled(name: str) -> None:
-    picked = list(st.session_state.get("method", _DEFAULT))
+def _toggled(name: str, picked: Sequence[str]) -> None:
     st.session_state["method"] = [m for m in picked if m != name] if name in picked else [*picked, name]
 
 
