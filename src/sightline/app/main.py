@@ -6,6 +6,7 @@ import streamlit as st
 
 from sightline.app.pages import ask, check, compare, errors, explain, learn, signals, trainings
 from sightline.app.parts.viewer import asset
+from sightline.app.parts.work import told
 
 PAGES = (
     st.Page(explain.page, title="Explain", url_path="explain", icon=":material/visibility:", default=True),
@@ -19,4 +20,5 @@ PAGES = (
 )
 
 st.set_page_config(page_title="Sightline", page_icon=asset("icon.svg"), layout="wide")
-st.navigation(PAGES, position="top").run()
+with told():
+    st.navigation(PAGES, position="top").run()

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,7 +30,7 @@ from sightline.models.load import load
 from sightline.models.model import Model
 from sightline.paths import shown, why
 
-__all__ = ["SUFFIXES", "WITHOUT_ARCHITECTURE", "ModelFile", "loaded_safely"]
+__all__ = ["SUFFIXES", "WITHOUT_ARCHITECTURE", "ModelFile", "loaded_safely", "suffix_of"]
 
 SUFFIXES = (".safetensors", ".keras", ".h5", ".onnx")
 WITHOUT_ARCHITECTURE = (".safetensors", ".h5")
@@ -57,7 +57,12 @@ class ModelFile:
     @property
     def suffix(self) -> str:
         """The ending of the name, in lower case."""
-        return PurePosixPath(self.name.replace("\\", "/")).suffix.casefold()
+        return suffix_of(self.name)
+
+
+def suffix_of(name: str) -> str:
+    """Return the ending of a file's name, in lower case."""
+    return PurePosixPath(name.replace("\\", "/")).suffix.casefold()
 
 
 def loaded_safely(given: ModelFile, settings: Settings, tick: Tick) -> Model:
@@ -66,7 +71,7 @@ def loaded_safely(given: ModelFile, settings: Settings, tick: Tick) -> Model:
     Raises ModelError, or TrustError for what would run code, with one sentence that names the file as it came.
     """
     _refuse_by_its_look(given)
-    with _ONE_AT_A_TIME, _laid_out(given) as (file, labels):
+    with _turn(tick), _laid_out(given) as (file, labels):
         names = {str(file): given.name, file.name: given.name, file.stem: PurePosixPath(given.name).stem}
         names |= {str(labels): given.labels_name, labels.name: given.labels_name} if labels else {}
         asked = Asked(
@@ -75,7 +80,6 @@ def loaded_safely(given: ModelFile, settings: Settings, tick: Tick) -> Model:
         found = _answer(asked, file.parent, tick)
         if found["kind"]:
             raise _refusal(found, _said(given.name), settings, names)
-        _check_names(found, given)
         return _load(given, file, labels)
 
 
@@ -119,7 +123,19 @@ def _refuse_labels(given: ModelFile) -> None:
     if PurePosixPath(given.labels_name).suffix.casefold() not in _LABELS:
         raise ModelError(f"{said} is no file of class names; wanted .txt with one name a line, or .json.")
     if len(given.labels or b"") > _MOST_LABELS:
-        raise ModelError(f"{said} has {len(given.labels or b''):,} bytes; wanted class names, at most {_MOST_LABELS:,}.")
+        raise ModelError(
+            f"{said} has {len(given.labels or b''):,} bytes; wanted class names, at most {_MOST_LABELS:,}."
+        )
+
+
+@contextmanager
+def _turn(tick: Tick) -> Iterator[None]:
+    while not _ONE_AT_A_TIME.acquire(timeout=_BETWEEN):
+        tick(0.0)
+    try:
+        yield
+    finally:
+        _ONE_AT_A_TIME.release()
 
 
 @contextmanager
@@ -139,7 +155,7 @@ def _laid_out(given: ModelFile) -> Iterator[tuple[Path, Path | None]]:
 
 def _answer(asked: Asked, folder: Path, tick: Tick) -> dict[str, Any]:
     """Run the worker, and return its answer, or how it ended without one."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  this interpreter, no shell
         [sys.executable, "-m", "sightline.app.worker", json.dumps(asdict(asked))],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -176,10 +192,8 @@ def _read(said: bytes, code: int) -> dict[str, Any]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the worker and whatever it started."""
     if hasattr(os, "killpg"):
-        try:
+        with suppress(ProcessLookupError):  # it has ended, and left nobody behind
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended, and left nobody behind
     else:
         process.kill()
     process.communicate()
@@ -205,6 +219,8 @@ def _refusal(found: Mapping[str, Any], said: str, settings: Settings, names: Map
             "start the app with a larger --model-gb."
         )
     text = _renamed(str(found["said"]), names)
+    if "without an architecture" in text:
+        return ModelError(f"{said} holds weights without an architecture; choose the one that they were saved from.")
     if kind == "TrustError":
         return TrustError(
             f"{text.partition(', so it is refused')[0]}, and the app never runs code from a file; replace such layers "
@@ -219,11 +235,3 @@ def _renamed(text: str, names: Mapping[str, str]) -> str:
     for own in sorted(names, key=len, reverse=True):
         text = text.replace(own, _said(names[own]))
     return text
-
-
-def _check_names(found: Mapping[str, Any], given: ModelFile) -> None:
-    if given.labels is not None and found["names"] != found["classes"]:
-        raise ModelError(
-            f"{_said(given.labels_name)} names {found['names']:,} classes and the model has {found['classes']:,}; give "
-            "one name for each, in the order of the model's outputs."
-        )

@@ -5,13 +5,12 @@ What is asked is its one argument, a JSON object, and so is the answer on its st
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,9 @@ def _answer(asked: Asked) -> dict[str, Any]:
     except MemoryError:
         return {"kind": "MemoryError"}
     except SightlineError as error:
-        return {"kind": "MemoryError"} if _is_about_memory(error) else {"kind": type(error).__name__, "said": str(error)}
+        return (
+            {"kind": "MemoryError"} if _is_about_memory(error) else {"kind": type(error).__name__, "said": str(error)}
+        )
     except Exception as error:  # noqa: BLE001  libraries raise anything for a damaged file
         kind = "MemoryError" if _is_about_memory(error) else "Exception"
         return {"kind": kind, "said": f"{type(error).__name__}: {error}"}
@@ -107,33 +108,28 @@ def _limit(gigabytes: float, seconds: int) -> None:
 
 
 def _examined(asked: Asked) -> dict[str, Any]:
-    from sightline.models.adapted import tensors_of
     from sightline.models.load import load
 
     _check(Path(asked.file), asked.gigabytes)
     what, weights = (asked.architecture, asked.file) if asked.architecture else (asked.file, "default")
     model = load(what, weights=weights, labels=asked.labels, device="cpu")
     model.check_weights()
-    classes = _explained_once(model)
-    size = sum(v.numel() * v.element_size() for v in tensors_of(model.module).values())
-    return {"kind": "", "bytes": size, "classes": classes, "names": len(model.labels), "dims": model.input_dims}
+    _explain_once(model)
+    return {"kind": ""}
 
 
-def _explained_once(model: Any) -> int:
-    """Explain a random input by what the model allows, and return the number of its classes."""
+def _explain_once(model: Any) -> None:
+    """Predict a random input, and explain it by what the model allows."""
     from sightline.engine import explain
     from sightline.errors import LayerError, RefusedError
-    from sightline.forward import run_forward
 
     x = model.example_input().to(model.device, model.dtype)
-    x = x.expand(model.batch or 1, *x.shape[1:])
-    forward = run_forward(model.module, x, grad=False)
-    ways: tuple[Callable[[], Any], ...] = (lambda: explain(model, x, "grad_cam"), lambda: explain(model, x, "gradient"))
-    for way in ways:
-        with contextlib.suppress(RefusedError, LayerError):  # the page says so of each method that is asked for
-            way()
-            break
-    return int(forward.logits.shape[1])
+    for method in ("grad_cam", "gradient", "occlusion"):
+        try:
+            explain(model, x, method)
+        except (RefusedError, LayerError):  # the page says so of each method that is asked for
+            continue
+        return
 
 
 def _check(file: Path, gigabytes: float) -> None:
@@ -143,7 +139,7 @@ def _check(file: Path, gigabytes: float) -> None:
         _check_archive(file, gigabytes)
     if file.suffix == ".onnx" and (beside := next(_kept_beside(file), None)) is not None:
         raise ModelError(
-            f"{file} keeps weights in another file ({beside[:80]!r}), which the app does not read; save it as one file: "
+            f"{file} keeps weights in another file ({beside[:80]!r}), which the app does not read; save it as one: "
             "onnx.save(model, path, save_as_external_data=False)."
         )
 
