@@ -30,6 +30,7 @@ def served(settings: Settings | None = None, folder: Path | None = None) -> Iter
     line = [sys.executable, "-c", "from sightline.cli.main import main; main()", "app", "--port", str(port), *models]
     limits = ["--upload-mb", asked.upload_mb, "--megapixels", asked.megapixels, "--reports", asked.reports]
     limits += ["--model-seconds", asked.model_seconds, "--model-gb", asked.model_gb]
+    limits += ["--keep-seconds", asked.keep_seconds]
     server = subprocess.Popen(
         [*line, *map(str, limits)],
         cwd=folder,

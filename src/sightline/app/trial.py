@@ -142,7 +142,8 @@ def _turn(tick: Tick) -> Iterator[None]:
 def _laid_out(given: ModelFile) -> Iterator[tuple[Path, Path | None]]:
     folder = Path(tempfile.mkdtemp(prefix="sightline-"))
     try:
-        file = folder / f"m{secrets.token_hex(8)}{given.suffix}"
+        inner = ".weights" if given.suffix == ".h5" and ".weights" in given.name else ""  # by which Keras tells them
+        file = folder / f"m{secrets.token_hex(8)}{inner}{given.suffix}"
         file.write_bytes(given.data)
         labels = None
         if given.labels is not None:
