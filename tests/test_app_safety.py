@@ -14,6 +14,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from sightline.errors import ModelError, ParameterError, TrustError
 from sightline.models.load import load
 
 SMALL = Settings(model_seconds=10, model_gb=1.5)
-PLACES = ["/etc/passwd", "../../../etc/passwd"]
 
 
 def refused(given: ModelFile, said: str, kind: type[ModelError] = ModelError, limits: Settings = SMALL) -> None:
@@ -119,11 +119,9 @@ def test_names_of_classes_are_checked() -> None:
     ("data", "said"),
     [
         (declared([1 << 40, 0]), "needs more memory than the 1.5 GB that an uploaded model may take"),
-        (declared([1 << 40, 4]), "not a whole safetensors file"),
-        (struct.pack("<Q", 1 << 62) + b"{}", "not a whole safetensors file"),
         (b"hello, I am a text", "not a whole safetensors file"),
     ],
-    ids=["memory", "shape", "header", "text"],
+    ids=["memory", "text"],
 )
 def test_safetensors_that_promise_too_much(data: bytes, said: str) -> None:
     refused(ModelFile(data, "net.safetensors", "small-cnn"), f"net.safetensors .*{said}")
@@ -131,7 +129,8 @@ def test_safetensors_that_promise_too_much(data: bytes, said: str) -> None:
 
 @pytest.mark.slow
 def test_keras_files_that_run_code_or_fill_the_memory() -> None:
-    pytest.importorskip("keras")
+    if find_spec("keras") is None:
+        pytest.skip("Keras is not installed")
     layer = {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "evil"}, "registered_name": None}
     config = {"module": "keras", "class_name": "Sequential", "config": {"layers": [layer]}, "registered_name": None}
     code = archive({"config.json": json.dumps(config), "metadata.json": "{}"})
@@ -151,13 +150,14 @@ def onnx_file(nodes: list[Any], weights: list[Any]) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", PLACES)
-def test_onnx_files_read_no_other_file(place: str) -> None:
+def test_onnx_files_read_no_other_file() -> None:
     onnx = pytest.importorskip("onnx")
     elsewhere = onnx.TensorProto(name="w", data_type=1, dims=[3, 3, 1, 1], data_location=onnx.TensorProto.EXTERNAL)
-    elsewhere.external_data.append(onnx.StringStringEntryProto(key="location", value=place))
+    elsewhere.external_data.append(onnx.StringStringEntryProto(key="location", value="../../../etc/passwd"))
     nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["c"]), onnx.helper.make_node("Flatten", ["c"], ["y"])]
-    refused(ModelFile(onnx_file(nodes, [elsewhere]), "net.onnx"), f"net.onnx keeps weights in another file .'{place}'")
+    refused(
+        ModelFile(onnx_file(nodes, [elsewhere]), "net.onnx"), "net.onnx keeps weights in another file .'../../../etc/"
+    )
 
 
 @pytest.mark.slow
@@ -203,7 +203,10 @@ _log = os.open(os.environ["WATCHED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def _see(event, args):
     if event == "open" and isinstance(args[0], str) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         os.write(_log, f"write {args[0]}\\n".encode())
-    elif event in ("socket.bind", "socket.connect"):
+    elif event in ("socket.bind", "socket.connect") and args[0].type == 1:  # of a datagram's socket they send nothing
+        if event == "socket.connect" or args[1][1]:
+            os.write(_log, f"{event} {args[1]}\\n".encode())
+    elif event in ("socket.sendto", "socket.sendmsg"):
         os.write(_log, f"{event} {args[1]}\\n".encode())
     elif event in ("os.mkdir", "socket.getaddrinfo"):
         os.write(_log, f"{event} {args[0]}\\n".encode())
@@ -231,7 +234,8 @@ def server(tmp_path: Path) -> Any:
     )
     until = time.monotonic() + 60
     while not answer(port, "GET /_stcore/health HTTP/1.0").endswith("ok"):
-        assert started.poll() is None and time.monotonic() < until
+        assert started.poll() is None
+        assert time.monotonic() < until
         time.sleep(0.1)
     yield port, started, tmp_path
     if started.poll() is None:
@@ -274,7 +278,7 @@ def test_the_server_is_closed(server: Any) -> None:
     assert list((place / "home").rglob("*")) == list((place / "here").rglob("*")) == []
 
     seen = (place / "seen").read_text().splitlines()
-    addresses = [line for line in seen if line.startswith(("socket.bind", "socket.connect"))]
+    addresses = [line for line in seen if line.startswith(("socket.bind", "socket.connect", "socket.send"))]
     assert [a for a in addresses if "('127.0.0.1'," not in a] == []
     assert any(f"socket.bind ('127.0.0.1', {port})" in a for a in addresses)
     assert {line for line in seen if line.startswith("socket.getaddrinfo")} <= {"socket.getaddrinfo 127.0.0.1"}
@@ -293,7 +297,7 @@ def test_addresses_that_cannot_be_had() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ParameterError, match=rf"--port {port}: address already in use; give another --port"):
             free_port("127.0.0.1", port)
-    with pytest.raises(ParameterError, match="8.8.8.8: no address of this machine"):
+    with pytest.raises(ParameterError, match=r"8\.8\.8\.8: no address of this machine"):
         free_port("8.8.8.8", None)
     for name in ("", "a" * 300 + ".b"):
         with pytest.raises(ParameterError, match="no such address"):

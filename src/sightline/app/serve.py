@@ -95,7 +95,14 @@ def command(settings: Settings, host: str, port: int) -> list[str]:
     options |= {f"theme.{base}.{name}": value for base, look in _THEMES.items() for name, value in look.items()}
     script = str(resources.files("sightline.app").joinpath("main.py"))
     given = [*options.items(), *(("server.allowedHosts", name) for name in _known_as(host))]
-    return [sys.executable, "-m", "streamlit", "run", script, *(f"--{name}={value}" for name, value in given)]
+    return [
+        sys.executable,
+        "-m",
+        "sightline.app.launch",
+        "run",
+        script,
+        *(f"--{name}={value}" for name, value in given),
+    ]
 
 
 def _known_as(host: str) -> tuple[str, ...]:
