@@ -94,13 +94,18 @@ def settled(page: Any) -> None:
 
 
 def choose(page: Any, label: str, option: str) -> None:
+    """Choose an option of the selectbox or multiselect of that label, and wait for what comes of it."""
+    choose_only(page, label, option)
+    settled(page)
+
+
+def choose_only(page: Any, label: str, option: str) -> None:
     """Choose an option of the selectbox or multiselect of that label."""
     field = page.get_by_role("combobox", name=re.compile(re.escape(label)))
     field.click()
     field.fill(option)
     page.get_by_role("option", name=option, exact=True).first.click()
     page.keyboard.press("Escape")
-    settled(page)
 
 
 def picture(page: Any, folder: Path, name: str) -> None:

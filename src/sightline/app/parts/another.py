@@ -21,6 +21,7 @@ from sightline.paths import shown
 __all__ = ["another_model"]
 
 _MOST_OWN = 2
+_USUAL = "resnet18"
 _KNOWN, _FILE = "By name", "My file"
 _PUBLISHED, _RANDOM = "published weights", "random weights"
 _IN_FILE = "the file holds it"
@@ -50,7 +51,9 @@ def _choose(name: str) -> None:
 
 
 def _known() -> None:
-    name = st.selectbox("Architecture", architectures(), key="known_name", help="Type to search.")
+    names = architectures()
+    usual = names.index(_USUAL) if _USUAL in names else 0
+    name = st.selectbox("Architecture", names, usual, key="known_name", help="Type to search.")
     ways = [_RANDOM] if name in _UNPUBLISHED else [_PUBLISHED, _RANDOM]
     weights = st.radio("Weights", ways, key="known_weights", horizontal=True)
     if weights == _RANDOM:

@@ -26,7 +26,7 @@ _MOST_OWN = 6
 def chosen_picture() -> Subject:
     """Draw the choice of a picture and return it."""
     own = belongings().pictures
-    gone = _gone(own)
+    gone = st.session_state.setdefault("picture_gone", _is_gone(own))  # asked once: the URL forgets it next
     place = st.container()
     st.file_uploader(
         "Drop a photo here",
@@ -39,7 +39,7 @@ def chosen_picture() -> Subject:
         st.error(plain(refused), icon=":material/error:")
     if own:
         st.button("Forget my photos", on_click=_forget, icon=":material/delete:", key="forget_pictures")
-    if gone:
+    if gone and not own:
         st.info(
             "Your photo is gone: what you bring is forgotten when the page is closed or loaded again. Drop it again."
         )
@@ -58,7 +58,7 @@ def _uploader() -> str:
     return f"dropped {st.session_state.setdefault('dropped_files', 0)}"
 
 
-def _gone(own: dict[str, Subject]) -> bool:
+def _is_gone(own: dict[str, Subject]) -> bool:
     """Say whether the URL names a picture of an earlier session."""
     wanted = st.query_params.get("picture", "")
     return wanted.startswith(OWN) and wanted not in own
