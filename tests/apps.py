@@ -27,6 +27,7 @@ def served(settings: Settings | None = None, folder: Path | None = None) -> Iter
     line = [sys.executable, "-c", "from sightline.cli.main import main; main()", "app", "--port", "$PORT", *models]
     limits = ["--upload-mb", asked.upload_mb, "--megapixels", asked.megapixels, "--reports", asked.reports]
     limits += ["--model-seconds", asked.model_seconds, "--model-gb", asked.model_gb]
+    limits += ["--keep-seconds", asked.keep_seconds]
     with started([*line, *map(str, limits)], folder) as address:
         yield address
 
@@ -109,13 +110,18 @@ def settled(page: Any) -> None:
 
 
 def choose(page: Any, label: str, option: str) -> None:
+    """Choose an option of the selectbox or multiselect of that label, and wait for what comes of it."""
+    choose_only(page, label, option)
+    settled(page)
+
+
+def choose_only(page: Any, label: str, option: str) -> None:
     """Choose an option of the selectbox or multiselect of that label."""
     field = page.get_by_role("combobox", name=re.compile(re.escape(label)))
     field.click()
     field.fill(option)
     page.get_by_role("option", name=option, exact=True).first.click()
     page.keyboard.press("Escape")
-    settled(page)
 
 
 def picture(page: Any, folder: Path, name: str) -> None:

@@ -138,7 +138,7 @@ def _from_json(text: str, path: str | os.PathLike[str]) -> Labels:
     try:
         data: Any = json.loads(text)
         entries = data if isinstance(data, list) else [data[str(i)] for i in range(len(data))]
-    except (json.JSONDecodeError, KeyError) as error:
+    except (json.JSONDecodeError, KeyError, RecursionError) as error:
         raise InputError(
             f"labels file {path}: {error} is missing or wrong; wanted a list of names, or a mapping "
             "{'0': name, '1': name, ...} without gaps."

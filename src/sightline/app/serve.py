@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
 import sys
 from importlib import resources, util
+from pathlib import Path
 
 from sightline.app.settings import VARIABLE, Settings
 from sightline.errors import ModelError, ParameterError
+from sightline.paths import shown
 
 __all__ = ["command", "free_port", "serve"]
 
 FIRST_PORT = 8501
 _TRIED = 50
+_FILES = (".keras", ".h5", ".hdf5", ".onnx", ".safetensors")
+_WANTED = "wanted one of this machine, such as 127.0.0.1"
 _THEMES = {
     "light": {
         "primaryColor": "#1f6f8b",
@@ -23,7 +28,7 @@ _THEMES = {
         "textColor": "#1f2328",
     },
     "dark": {
-        "primaryColor": "#6cc3de",
+        "primaryColor": "#2d83a0",
         "backgroundColor": "#14181d",
         "secondaryBackgroundColor": "#1f252c",
         "textColor": "#e8ebee",
@@ -31,14 +36,29 @@ _THEMES = {
 }
 
 
+# What a configuration of the visitor's own or of the folder must not open again.
+_CLOSED = {
+    "browser.gatherUsageStats": "false",
+    "client.showErrorDetails": "none",
+    "client.showErrorLinks": "false",
+    "server.baseUrlPath": "",
+    "server.enableAgentApi": "false",
+    "server.enableCORS": "true",
+    "server.enableStaticServing": "false",
+    "server.enableXsrfProtection": "true",
+    "server.showEmailPrompt": "false",
+}
+
+
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
     """Replace this process by the server of the app, which ends on Ctrl-C.
 
-    ``port`` None takes the first free one from 8501. Raises ModelError where Streamlit is not installed and
-    ParameterError for an address that cannot be bound.
+    ``port`` None takes the first free one from 8501. Raises ModelError where Streamlit is not installed or a model's
+    file is missing, and ParameterError for an address that cannot be bound.
     """
     if util.find_spec("streamlit") is None:
         raise ModelError("the app needs Streamlit; run: pip install 'sightline[app]'")
+    _check_files(settings.models)
     chosen = free_port(host, port)
     os.environ[VARIABLE] = settings.to_json()
     sys.stdout.write(f"Sightline: http://{_shown(host)}:{chosen}  (Ctrl-C stops it)\n")
@@ -46,28 +66,64 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
     os.execv(sys.executable, command(settings, host, chosen))  # noqa: S606  the same interpreter, no shell
 
 
+def _check_files(models: tuple[str, ...]) -> None:
+    """Raise ModelError for a file that is not there; what else is wrong with a model is said on the page."""
+    for name in models:
+        file = Path(name.partition("@")[2] or name)
+        if file.suffix.casefold() in _FILES and not file.exists():
+            raise ModelError(f"--model {name}: the file {shown(str(file))} does not exist; check its path.")
+
+
 def command(settings: Settings, host: str, port: int) -> list[str]:
     """Return the command line of the server."""
     options = {
+        **_CLOSED,
         "server.headless": "true",
         "server.address": host,
         "server.port": str(port),
         "server.maxUploadSize": str(settings.upload_mb),
         "server.fileWatcherType": "none",
-        "server.showEmailPrompt": "false",
-        "server.disconnectedSessionTTL": "15",
-        "browser.gatherUsageStats": "false",
+        "server.disconnectedSessionTTL": str(settings.keep_seconds),
         "browser.serverAddress": _shown(host),
-        "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
         "logger.hideWelcomeMessage": "true",
+        "logger.level": "error",
         "theme.font": "sans-serif",
         "theme.headingFontSizes": '["1.9rem","1.5rem","1.2rem","1.05rem"]',
         "theme.paddingTop": "1rem",
     }
     options |= {f"theme.{base}.{name}": value for base, look in _THEMES.items() for name, value in look.items()}
     script = str(resources.files("sightline.app").joinpath("script", "main.py"))
-    return [sys.executable, "-m", "streamlit", "run", script, *(f"--{name}={value}" for name, value in options.items())]
+    given = [*options.items(), *(("server.allowedHosts", name) for name in _known_as(host))]
+    return [
+        sys.executable,
+        "-m",
+        "sightline.app.launch",
+        "run",
+        script,
+        *(f"--{name}={value}" for name, value in given),
+    ]
+
+
+def _known_as(host: str) -> tuple[str, ...]:
+    """Return the names under which the app is asked for, so that no other site's name can lead to it.
+
+    None, which is any, where it listens on all addresses: which names lead to those is not known here.
+    """
+    address = _address(host)
+    if address is None:
+        return ("127.0.0.1", "localhost") if host == "localhost" else (host,)
+    if address.is_unspecified:
+        return ()
+    return (host, "localhost") if address.is_loopback else (host,)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a host's text is, None where it is a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def free_port(host: str, port: int | None) -> int:
@@ -84,22 +140,22 @@ def free_port(host: str, port: int | None) -> int:
 def _refusal(host: str, port: int) -> str | None:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror:
-        raise ParameterError(
-            f"--host {host}: no such address; wanted one of this machine, such as 127.0.0.1."
-        ) from None
+    except (socket.gaierror, UnicodeError):
+        raise ParameterError(f"--host {host!r}: no such address; {_WANTED}.") from None
     with socket.socket(family, socket.SOCK_STREAM) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind(address)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise ParameterError(f"--host {host}: no address of this machine; {_WANTED}.") from None
             return (error.strerror or str(error)).lower()
     return None
 
 
 def _shown(host: str) -> str:
     """Return the address to open in a browser: any address of this machine is its own."""
-    try:
-        return "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
-    except ValueError:
-        return host
+    address = _address(host)
+    if address is None or not address.is_unspecified:
+        return f"[{host}]" if address is not None and address.version == 6 else host
+    return "127.0.0.1" if address.version == 4 else "[::1]"

@@ -17,6 +17,7 @@ _MEGAPIXEL = 1_000_000
 class Settings:
     """Limits of uploads (megabytes, megapixels, seconds, gigabytes of memory), the models beside the embedded ones.
 
+    ``keep_seconds`` is how long a closed page's uploads are kept, for a machine that sleeps for a moment;
     ``reports`` is the folder whose reports and training runs are shown.
     """
 
@@ -24,6 +25,7 @@ class Settings:
     megapixels: int = 50
     model_seconds: int = 60
     model_gb: float = 4.0
+    keep_seconds: int = 60
     models: tuple[str, ...] = ()
     labels: str | None = None
     reports: str = "."

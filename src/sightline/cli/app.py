@@ -37,6 +37,9 @@ UploadMb = Annotated[int, typer.Option("--upload-mb", min=1, max=10_000, help="R
 Megapixels = Annotated[int, typer.Option("--megapixels", min=1, max=1000, help="Refuse larger pictures.")]
 Seconds = Annotated[int, typer.Option("--model-seconds", min=1, help="How long an uploaded model may take to load.")]
 Gigabytes = Annotated[float, typer.Option("--model-gb", min=0.5, help="How much memory it may take for that.")]
+KeepSeconds = Annotated[
+    int, typer.Option("--keep-seconds", min=1, help="How long the uploads of a page that was closed are kept.")
+]
 Reports = Annotated[
     Path, typer.Option("--reports", metavar="DIR", help="The folder whose reports and training runs are shown.")
 ]
@@ -52,6 +55,7 @@ def app_command(
     megapixels: Megapixels = 50,
     model_seconds: Seconds = 60,
     model_gb: Gigabytes = 4.0,
+    keep_seconds: KeepSeconds = 60,
 ) -> None:
     """Open the app's server: explain, compare, check, ask and learn in a browser. Ctrl-C stops it."""
     from sightline.app.serve import serve
@@ -59,6 +63,13 @@ def app_command(
 
     labelled = None if labels is None else str(labels)
     settings = Settings(
-        upload_mb, megapixels, model_seconds, model_gb, tuple(model or ()), labelled, str(reports.resolve())
+        upload_mb,
+        megapixels,
+        model_seconds,
+        model_gb,
+        keep_seconds,
+        tuple(model or ()),
+        labelled,
+        str(reports.resolve()),
     )
     serve(settings, host, port)

@@ -11,10 +11,10 @@ from sightline.app.parts.bars import bars
 from sightline.app.subject import Chosen
 from sightline.explanation import Prediction
 
-__all__ = ["chosen_class", "chosen_contrast"]
+__all__ = ["BEST", "NO_OTHER", "chosen_class", "chosen_contrast"]
 
 BEST = "top1"
-_NONE = "no other class"
+NO_OTHER = "no other class"
 
 
 def chosen_class(
@@ -51,13 +51,13 @@ def chosen_contrast(chosen: Chosen, predictions: Sequence[Prediction], target: s
     explained = str(predictions[0]["index"]) if target == BEST else target
     found = st.selectbox(
         "Rather than",
-        [_NONE, *(i for i in labels if i != explained)],
-        format_func=lambda i: i if i == _NONE else f"{labels[i]} ({i})",
+        [NO_OTHER, *(i for i in labels if i != explained)],
+        format_func=lambda i: i if i == NO_OTHER else f"{labels[i]} ({i})",
         key="contrast",
         bind="query-params",
         help="Why this class and not that one: what speaks for the difference of their scores.",
     )
-    return None if found == _NONE else found
+    return None if found == NO_OTHER else found
 
 
 def _labels(chosen: Chosen, predictions: Sequence[Prediction]) -> dict[str, str]:

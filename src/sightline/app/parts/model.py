@@ -1,46 +1,65 @@
-"""Choose a model: embedded, named when the app was started, or the visitor's own."""
+"""Choose a model: embedded, on this machine, named when the app was started, or the visitor's own."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from sightline.app.settings import settings
+from sightline.app.catalogue import RANDOM, Entry, architectures, catalogue, random_entry
+from sightline.app.parts.another import another_model
+from sightline.app.parts.classes import BEST, NO_OTHER
+from sightline.app.parts.prepared import prepared
 from sightline.app.subject import Chosen
-from sightline.models.load import load
+from sightline.app.uploads import belongings
 
 __all__ = ["chosen_model", "model_named", "model_names"]
 
-EMBEDDED = {
-    "demo/honest": "a small CNN that looks at the shape",
-    "demo/cheating": "the same CNN, trained where a mark gave the answer away",
-    "demo/vit": "a small vision transformer",
-}
-_MOST_KEPT = 6
-
-
-@st.cache_resource(max_entries=_MOST_KEPT, show_spinner="Loading the model …")
-def _loaded(name: str) -> Chosen:
-    model = load(name, labels=settings().labels if name in settings().models else None)
-    return Chosen(model, f"{name} {model.weights_hash}")
-
 
 def model_names() -> list[str]:
-    """Return the models that all can choose."""
-    return [*settings().models, *EMBEDDED]
+    """Return what the visitor can choose: first the models of their own."""
+    return [*belongings().models, *_listed()]
 
 
 def model_named(name: str) -> Chosen:
     """Return one of `model_names`. Raises ModelError where it cannot be loaded."""
-    return _loaded(name)
+    own = belongings().models
+    return own[name] if name in own else _listed()[name].load()
 
 
 def chosen_model() -> Chosen:
-    """Draw the choice of a model and return it."""
-    name = st.selectbox("Model", model_names(), key="model", bind="query-params", on_change=_other_model)
-    st.caption(EMBEDDED.get(name, ""))
-    return _loaded(name)
+    """Draw the choice of a model and return it. Raises ModelError where it cannot be loaded."""
+    if "next_model" in st.session_state:
+        st.session_state["model"] = st.session_state.pop("next_model")
+        st.session_state["another"] = False  # it is found, and what was opened to find it is closed
+        ask_for_the_best()
+    names = model_names()
+    name = st.selectbox("Model", names, key="model", bind="query-params", on_change=ask_for_the_best) or names[0]
+    place = st.container()
+    another_model()
+    with place:
+        if name in belongings().models:
+            st.button("Forget my models", on_click=_forget, icon=":material/delete:", key="forget_models")
+        else:
+            st.caption(_listed()[name].line)
+        return prepared(name, model_named(name))
 
 
-def _other_model() -> None:
+def _forget() -> None:
+    belongings().forget_models()
+    st.session_state["model"] = next(iter(catalogue()))
+    ask_for_the_best()
+
+
+def ask_for_the_best() -> None:
     """Ask again for the most probable class: another model may have others."""
-    st.session_state["target"] = "top1"
+    st.session_state["target"] = BEST
+    st.session_state["contrast"] = NO_OTHER
+
+
+def _listed() -> dict[str, Entry]:
+    """Return the models of all, and those with random weights that this visitor asked for or that the URL names."""
+    asked: list[str] = st.session_state.setdefault("random_models", [])
+    wanted = st.query_params.get("model", "")
+    name = wanted.removesuffix(RANDOM)
+    if name != wanted and name not in asked and name in architectures():
+        asked.append(name)
+    return {**catalogue(), **{entry.shown: entry for entry in map(random_entry, asked)}}

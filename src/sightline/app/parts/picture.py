@@ -9,8 +9,10 @@ import streamlit as st
 from PIL import Image
 
 from sightline.app.examples import EXAMPLES
+from sightline.app.parts.work import plain
 from sightline.app.settings import settings
 from sightline.app.subject import Subject
+from sightline.app.uploads import OWN, belongings, drop_file, keep, short
 from sightline.errors import SightlineError
 from sightline.images import read_upload
 from sightline.paths import shown
@@ -18,23 +20,29 @@ from sightline.paths import shown
 __all__ = ["chosen_picture"]
 
 FORMATS = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"]
-_OWN = "your "
 _MOST_OWN = 6
 
 
 def chosen_picture() -> Subject:
     """Draw the choice of a picture and return it."""
-    own: dict[str, Subject] = st.session_state.setdefault("own_pictures", {})
+    own = belongings().pictures
+    gone = st.session_state.setdefault("picture_gone", _is_gone(own))  # asked once: the URL forgets it next
     place = st.container()
     st.file_uploader(
         "Drop a photo here",
         type=FORMATS,
-        key="dropped",
+        key=_uploader(),
         on_change=_taken,
         help=f"Up to {settings().upload_mb} MB. It stays on this machine and is forgotten when you leave.",
     )
     if refused := st.session_state.get("refused_picture"):
-        st.error(refused, icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
+    if own:
+        st.button("Forget my photos", on_click=_forget, icon=":material/delete:", key="forget_pictures")
+    if gone and not own:
+        st.info(
+            "Your photo is gone: what you bring is forgotten when the page is closed or loaded again. Drop it again."
+        )
     name = place.selectbox(
         "Picture",
         [*own, *EXAMPLES],
@@ -43,6 +51,17 @@ def chosen_picture() -> Subject:
         help="Examples are drawn by the app itself, so what is in them is known. The mark is a logo in a corner.",
     )
     return own[name] if name in own else example(name or next(iter(EXAMPLES)))
+
+
+def _uploader() -> str:
+    """Return the key of the uploader, another one for each file: what was taken is not shown as waiting."""
+    return f"dropped {st.session_state.setdefault('dropped_files', 0)}"
+
+
+def _is_gone(own: dict[str, Subject]) -> bool:
+    """Say whether the URL names a picture of an earlier session."""
+    wanted = st.query_params.get("picture", "")
+    return wanted.startswith(OWN) and wanted not in own
 
 
 def example(name: str) -> Subject:
@@ -55,19 +74,23 @@ def example(name: str) -> Subject:
 def _taken() -> None:
     """Take the dropped file into the session, or say why it is none."""
     st.session_state["refused_picture"] = None
-    file = st.session_state["dropped"]
+    file = st.session_state[_uploader()]
     if file is None:
         return
+    drop_file(file)
+    st.session_state["dropped_files"] += 1
     try:
         found = subject_of(file.getvalue(), file.name)
     except SightlineError as error:
         st.session_state["refused_picture"] = str(error)
         return
-    own: dict[str, Subject] = st.session_state["own_pictures"]
-    own[found.name] = found
-    while len(own) > _MOST_OWN:
-        own.pop(next(iter(own)))
-    st.session_state["picture"] = found.name
+    st.session_state["picture"] = keep(belongings().pictures, found.name, found, _MOST_OWN)
+
+
+def _forget() -> None:
+    belongings().pictures.clear()
+    st.session_state["refused_picture"] = None
+    st.session_state["picture"] = next(iter(EXAMPLES))
 
 
 def subject_of(data: bytes, name: str) -> Subject:
@@ -75,4 +98,4 @@ def subject_of(data: bytes, name: str) -> Subject:
     said = shown(name)
     picture = read_upload(io.BytesIO(data), said, max_pixels=settings().max_pixels)
     picture.filename = said  # type: ignore[attr-defined]
-    return Subject(picture, f"{_OWN}{said}", hashlib.sha256(data).hexdigest()[:16], private=True)
+    return Subject(picture, f"{OWN}{short(said)}", hashlib.sha256(data).hexdigest()[:16], private=True)

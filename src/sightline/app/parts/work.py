@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import streamlit as st
 from sightline.app.turns import TURNS
 from sightline.errors import RefusedError, SightlineError
 
-__all__ = ["stoppable", "told"]
+__all__ = ["plain", "stoppable", "told"]
 
 _SECONDS_BEFORE = 0.4
 _SECONDS_BETWEEN = 0.2
@@ -24,9 +25,14 @@ def told() -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        st.info(f"Refused: {error}", icon=":material/info:")
+        st.info(f"Refused: {plain(str(error))}", icon=":material/info:")
     except SightlineError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
+
+
+def plain(text: str) -> str:
+    """Return text that Markdown shows as it is: names of files and classes are anybody's, and may hold links."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&])", r"\\\1", text)
 
 
 def stoppable(what: str, key: str, work: Callable[[Callable[[int], None]], object]) -> bool:
