@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from sightline.app.pages import ask, check
 from sightline.app.parts.classes import chosen_class, chosen_contrast
 from sightline.app.parts.looks import Looks, chosen_looks
 from sightline.app.parts.maps import map_card
@@ -18,16 +19,20 @@ from sightline.app.subject import Asked, Chosen, Subject, explained, known, pred
 
 __all__ = ["page"]
 
+_NEXT = (
+    (check.page, "Can it be believed?", ":material/verified:"),
+    (ask.page, "Try it", ":material/quiz:"),
+)
+
 
 def page() -> None:
     """Draw the page."""
+    st.title("Why did the model say that?")
     with st.sidebar:
         subject, chosen = chosen_picture(), chosen_model()
-        with told():
-            asked = asked_methods(chosen)
-    st.title("Why did the model say that?")
+        asked = asked_methods(chosen)
     left, right = st.columns([1, 3], gap="medium")
-    with left, told():
+    with left:
         target, contrast = _asked_classes(subject, chosen)
     with right:
         looks = chosen_looks()
@@ -47,9 +52,14 @@ def _asked_classes(subject: Subject, chosen: Chosen) -> tuple[str, str | None]:
 
 
 def _explained(subject: Subject, chosen: Chosen, asked: Asked, looks: Looks) -> None:
-    key = f"{asked.method}"
+    key = asked.method
     if not known(chosen, subject, asked) and not stoppable(
         asked.method, key, lambda tick: explained(chosen, subject, asked, tick)
     ):
         return
     map_card(explained(chosen, subject, asked), looks, key)
+    with st.container(horizontal=True):
+        for page, words, icon in _NEXT:
+            if st.button(words, key=f"{words}-{key}", type="tertiary", icon=icon):
+                st.session_state["map"] = asked.method
+                st.switch_page(st.Page(page, url_path=page.__module__.rpartition(".")[2]))

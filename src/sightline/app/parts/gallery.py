@@ -11,7 +11,7 @@ import streamlit as st
 from PIL import Image
 
 from sightline.app.parts.model import model_names
-from sightline.app.parts.picture import subject_of
+from sightline.app.parts.picture import keep_picture, subject_of
 from sightline.app.parts.words import as_text
 from sightline.app.reports import Report, Search, find_picture
 from sightline.app.settings import settings
@@ -157,11 +157,10 @@ def _explain(file: Path, found: SavedErrors) -> None:
     except (OSError, SightlineError) as error:
         st.error(as_text(error), icon=":material/error:")
         return
-    st.session_state.setdefault("own_pictures", {})[subject.name] = subject
-    asked = {"picture": subject.name}
+    asked = {"picture": keep_picture(subject)}
     asked |= {"model": model} if (model := str(found.settings.get("model"))) in model_names() else {}
     st.session_state.update(asked)
-    st.switch_page(st.Page(explain.page, url_path="explain", default=True), query_params=asked)
+    st.switch_page(st.Page(explain.page, default=True), query_params=asked)
 
 
 def _picture_of(search: Search, found: SavedErrors, a: SavedAnswer) -> Path | None:

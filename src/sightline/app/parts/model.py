@@ -10,6 +10,7 @@ from sightline.app.parts.classes import BEST, NO_OTHER
 from sightline.app.parts.prepared import prepared
 from sightline.app.subject import Chosen
 from sightline.app.uploads import belongings
+from sightline.errors import ModelError
 
 __all__ = ["chosen_model", "model_named", "model_names"]
 
@@ -40,7 +41,14 @@ def chosen_model() -> Chosen:
             st.button("Forget my models", on_click=_forget, icon=":material/delete:", key="forget_models")
         else:
             st.caption(_listed()[name].line)
-        return prepared(name, model_named(name))
+        return prepared(name, _for_pictures(model_named(name)))
+
+
+def _for_pictures(chosen: Chosen) -> Chosen:
+    if chosen.model.input_dims != 2:
+        kind = "series" if chosen.model.input_dims == 1 else "volumes"
+        raise ModelError(f"{chosen.model.name} takes {kind}, not pictures; choose another model, or the page Signals.")
+    return chosen
 
 
 def _forget() -> None:

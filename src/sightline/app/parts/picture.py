@@ -17,7 +17,7 @@ from sightline.errors import SightlineError
 from sightline.images import read_upload
 from sightline.paths import shown
 
-__all__ = ["chosen_picture"]
+__all__ = ["chosen_picture", "keep_picture"]
 
 FORMATS = ["jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"]
 _MOST_OWN = 6
@@ -84,7 +84,12 @@ def _taken() -> None:
     except SightlineError as error:
         st.session_state["refused_picture"] = str(error)
         return
-    st.session_state["picture"] = keep(belongings().pictures, found.name, found, _MOST_OWN)
+    st.session_state["picture"] = keep_picture(found)
+
+
+def keep_picture(found: Subject) -> str:
+    """Keep a picture among the visitor's own, the oldest forgotten first, and return its name there."""
+    return keep(belongings().pictures, found.name, found, _MOST_OWN)
 
 
 def _forget() -> None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
+from sightline.app.catalogue import loaded
 from sightline.app.parts.epochs import epochs_chart
 from sightline.app.parts.mistakes import worst_pictures
 from sightline.app.parts.reporting import read_once, when, whole_page
 from sightline.app.parts.words import as_text, sentences
+from sightline.app.parts.work import told
 from sightline.app.reports import Report, Search
-from sightline.errors import SightlineError
+from sightline.app.uploads import belongings, keep, short
+from sightline.errors import ModelError, SightlineError
 from sightline.evaluation.mistakes.reading import SavedErrors, read_errors
 from sightline.training.reading import TrainingRun, read_training
 
 __all__ = ["compared", "listed", "running", "trained_view"]
 
 _MOST_LAID = 6
+_MOST_MODELS = 2
 _FILES = ("run.json", "history.csv", "model-card.json")
 
 
@@ -132,6 +137,8 @@ def trained_view(report: Report) -> None:
         return
     _results(run)
     with st.expander("Use this model", icon=":material/terminal:", expanded=True):
+        if st.button("Explain with this model", icon=":material/visibility:", type="primary"):
+            _explain_with(report)
         _commands(report)
     whole_page(report.folder / "report.html", "training", "the full report")
     tabs = st.tabs(["Model card", "Class report", "Worst errors", "Pictures"])
@@ -184,6 +191,22 @@ def _duration(seconds: float) -> str:
         if seconds < 6000
         else f"{seconds / 3600:.1f} h"
     )
+
+
+def _explain_with(report: Report) -> None:
+    """Put what was trained among the visitor's models, and go where it is asked; a bundle holds no code."""
+    from sightline.app.pages import explain
+
+    with told():
+        chosen = loaded(str(report.folder), "default", None)
+        if chosen.model.input_dims == 1:
+            raise ModelError(
+                f"{report.name} takes series: start the app with --model {shlex.quote(report.name)}, and choose it on "
+                "the page Signals."
+            )
+        name = keep(belongings().models, short(f"run {report.name}"), replace(chosen, private=True), _MOST_MODELS)
+        st.session_state["next_model"] = name
+        st.switch_page(st.Page(explain.page, default=True))
 
 
 def _commands(report: Report) -> None:

@@ -13,7 +13,7 @@ from sightline.app.parts.viewer import asset
 from sightline.app.parts.work import told
 
 PAGES = (
-    st.Page(explain.page, title="Explain", url_path="explain", icon=":material/visibility:", default=True),
+    st.Page(explain.page, title="Explain", icon=":material/visibility:", default=True),
     st.Page(compare.page, title="Compare", url_path="compare", icon=":material/grid_view:"),
     st.Page(check.page, title="Check", url_path="check", icon=":material/verified:"),
     st.Page(ask.page, title="Ask", url_path="ask", icon=":material/quiz:"),
