@@ -65,7 +65,7 @@ def _asked(subject: Subject, chosen: Chosen, asked: Asked) -> None:
         _result(answer, chosen, e)
         _control(subject, chosen, replace(trial, draws=_PLACES))
     _maps(subject, chosen, asked, answer, e)
-    _history(subject, chosen, asked, answer, how)
+    _history(subject, chosen, answer, how)
 
 
 def _explained(subject: Subject, chosen: Chosen, asked: Asked, key: str) -> Explanation | None:
@@ -140,21 +140,21 @@ def _maps(subject: Subject, chosen: Chosen, asked: Asked, answer: RegionAnswer, 
             viewer(pictures, key="ask-maps", label="The map before and after", legend=legend, start="Side by side")
 
 
-def _history(subject: Subject, chosen: Chosen, asked: Asked, answer: RegionAnswer, how: How) -> None:
+def _history(subject: Subject, chosen: Chosen, answer: RegionAnswer, how: How) -> None:
     tried: list[dict[str, Any]] = st.session_state.setdefault(_TRIED, [])
     width, height = answer.image.size
     left, top, right, bottom = answer.box
+    shares = (left / width, top / height, (right - left) / width, (bottom - top) / height)
     row = {
-        "Picture": subject.name,
-        "Model": chosen.model.name,
         "Class": answer.label,
-        "Box: left, top, wide, high (%)": f"{left / width:.0%} {top / height:.0%} "
-        f"{(right - left) / width:.0%} {(bottom - top) / height:.0%}".replace("%", ""),
-        "Done": "shown alone" if how.reveal else "covered",
-        "Hidden by": FILL_NAMES[how.fill],
         "Before": percent(answer.was),
         "After": percent(answer.now),
         "Change": points(answer.change),
+        "Done": "shown alone" if how.reveal else "covered",
+        "Hidden by": FILL_NAMES[how.fill],
+        "Box: left, top, wide, high (%)": " ".join(f"{100 * share:.0f}" for share in shares),
+        "Picture": subject.name,
+        "Model": chosen.model.name,
     }
     if row not in tried:
         tried.insert(0, row)

@@ -89,7 +89,7 @@ def _number(value: float) -> str:
 
 
 def _lines(text: str) -> str:
-    return "<br>".join(escape(line) for line in text.split("\n"))
+    return "<br>".join(escape(line).replace("/", "/<wbr>") for line in text.split("\n"))
 
 
 def _scrolled(table: str, label: str) -> str:
