@@ -104,9 +104,9 @@ def _architecture(suffix: str) -> str:
         "Its architecture",
         [*first, *known],
         index=0 if first else None,
-        placeholder="choose what the weights were saved from",
+        placeholder="choose one",
         key=f"own_architecture {suffix}",
-        help="A weights file holds numbers only; the architecture says what they are multiplied with.",
+        help="What the weights were saved from: the file holds numbers only, and not what they are multiplied with.",
     )
     return "" if found in (None, _IN_FILE) else str(found)
 

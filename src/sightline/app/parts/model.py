@@ -16,8 +16,8 @@ __all__ = ["chosen_model", "model_named", "model_names"]
 
 
 def model_names() -> list[str]:
-    """Return what the visitor can choose: first the models of their own."""
-    return [*belongings().models, *_listed()]
+    """Return what the visitor can choose, the models of their own last: the default stays the same for all."""
+    return [*_listed(), *belongings().models]
 
 
 def model_named(name: str) -> Chosen:

@@ -45,7 +45,7 @@ def chosen_picture() -> Subject:
         )
     name = place.selectbox(
         "Picture",
-        [*own, *EXAMPLES],
+        [*EXAMPLES, *own],  # the default, which the URL leaves out, stays the same for all
         key="picture",
         bind="query-params",
         help="Examples are drawn by the app itself, so what is in them is known. The mark is a logo in a corner.",
