@@ -190,9 +190,9 @@ def test_what_a_closed_page_brought_is_forgotten_after_a_while() -> None:
     stays, goes = Belongings("stays", seen=0.0), Belongings("goes", seen=0.0)
     for one in (stays, goes):
         one.pictures["your a.png"] = subject_of(photo(), "a.png")
-    forget_the_gone([stays, goes], lambda session: session == "stays", 50.0, 60)
+    assert forget_the_gone([stays, goes], lambda session: session == "stays", 50.0, 60) == []
     assert (len(stays.pictures), len(goes.pictures)) == (1, 1)  # a machine that sleeps for a moment loses nothing
-    forget_the_gone([stays, goes], lambda session: session == "stays", 100.0, 60)
+    assert forget_the_gone([stays, goes], lambda session: session == "stays", 100.0, 60) == ["goes"]
     assert (len(stays.pictures), len(goes.pictures)) == (1, 0)
 
 

@@ -18,6 +18,7 @@ __all__ = ["command", "free_port", "serve"]
 
 FIRST_PORT = 8501
 _TRIED = 50
+_LATER = 60  # seconds after which Streamlit itself would forget a session that the app has closed by then
 _FILES = (".keras", ".h5", ".hdf5", ".onnx", ".safetensors")
 _WANTED = "wanted one of this machine, such as 127.0.0.1"
 _THEMES = {
@@ -83,7 +84,7 @@ def command(settings: Settings, host: str, port: int) -> list[str]:
         "server.port": str(port),
         "server.maxUploadSize": str(settings.upload_mb),
         "server.fileWatcherType": "none",
-        "server.disconnectedSessionTTL": str(settings.keep_seconds),
+        "server.disconnectedSessionTTL": str(settings.keep_seconds + _LATER),
         "browser.serverAddress": _shown(host),
         "client.toolbarMode": "minimal",
         "logger.hideWelcomeMessage": "true",

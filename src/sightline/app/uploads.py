@@ -65,24 +65,31 @@ def _everybodys() -> weakref.WeakSet[Belongings]:
     """Return what all visitors brought; a thread forgets what is of pages that were closed."""
     every: weakref.WeakSet[Belongings] = weakref.WeakSet()
     most = settings().keep_seconds
-    active = runtime.get_instance().is_active_session
+    server = runtime.get_instance()
 
     def watch() -> None:
         while True:
             time.sleep(min(_BETWEEN, most))
-            forget_the_gone(list(every), active, time.monotonic(), most)
+            for session in forget_the_gone(list(every), server.is_active_session, time.monotonic(), most):
+                server.clear_user_info_for_session(session)  # which closes it, from any thread
 
     threading.Thread(target=watch, name="sightline-forget", daemon=True).start()
     return every
 
 
-def forget_the_gone(every: list[Belongings], active: Callable[[str], bool], now: float, most: float) -> None:
-    """Forget what is of sessions whose page has been closed for ``most`` seconds: Streamlit keeps them for longer."""
+def forget_the_gone(every: list[Belongings], active: Callable[[str], bool], now: float, most: float) -> list[str]:
+    """Forget what is of sessions whose page has been closed for ``most`` seconds, and return these sessions.
+
+    Streamlit itself would keep them until another visitor leaves.
+    """
+    gone = []
     for one in every:
         if active(one.session):
             one.seen = now
         elif now - one.seen >= most:
             one.forget()
+            gone.append(one.session)
+    return gone
 
 
 def drop_file(file: Any) -> None:
