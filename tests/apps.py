@@ -142,5 +142,5 @@ def visit_page(browser: Any, address: str, path: str, width: int = 1280, scheme:
     Streamlit looks for its own files below the page's path before it looks at the root, which the browser reports.
     """
     with visit(browser, f"{address}/{path}", width, scheme) as page:
-        page.said[:] = [line for line in page.said if "status of 404" not in line]
         yield page
+        page.said[:] = [line for line in page.said if "status of 404" not in line]

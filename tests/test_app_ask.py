@@ -134,6 +134,14 @@ def test_only_the_region_is_shown_with_another_filling_for_another_class(browser
         page.get_by_role("heading", name=re.compile("this region alone “ring” has")).wait_for()
 
 
+def test_a_box_of_ones_own_starts_where_the_hottest_was_and_is_in_the_url(browser: Any, address: str) -> None:
+    with apps.visit_page(browser, address, CHEATING) as page:
+        apps.choose(page, "Filled with", "black")
+        page.wait_for_url(re.compile("fill=black"))
+        page.get_by_text("My own box", exact=True).click()
+        page.wait_for_url(re.compile(r"fill=black&.*region=My\+own\+box&left=68\.8&top=68\.8&wide=31\.2&high=31\.2"))
+
+
 def test_a_method_that_the_model_cannot_have_is_said_on_the_page(browser: Any, address: str) -> None:
     with apps.visit_page(browser, address, "ask?map=attention_rollout") as page:
         assert page.get_by_text("Refused: attention_rollout").is_visible()

@@ -73,6 +73,7 @@ def chosen_region(e: Explanation, pictures: list[Seen]) -> Region | None:
         key="region",
         bind="query-params",
         horizontal=True,
+        on_change=_chosen,
         help="Drag a box in the picture, or take the place that the map says matters most.",
     )
     found, place = None, st.container()  # always there, so that what is below stays what it is
@@ -138,10 +139,21 @@ def _drawn() -> None:
 
 
 def _own() -> None:
+    """Take the box as it stands for one's own; each number is set, for what is only shown is not in the URL."""
     st.session_state["region"] = "own"
+    for key in _SIDES:
+        st.session_state[key] = st.session_state[key]
+
+
+def _chosen() -> None:
+    if st.session_state["region"] == "own":
+        _own()
 
 
 def _take(shares: Box) -> None:
+    """Put a box into the numbers; those that stay as they are are left alone, for setting one rewrites the URL."""
     left, top, right, bottom = shares
     for key, value in zip(_SIDES, (left, top, right - left, bottom - top), strict=True):
-        st.session_state[key] = max(round(100 * value, 1), 0.0 if key in ("left", "top") else 1.0)
+        shown = max(round(100 * value, 1), 0.0 if key in ("left", "top") else 1.0)
+        if st.session_state.get(key) != shown:
+            st.session_state[key] = shown
