@@ -67,7 +67,7 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 MODEL_HELP = (
     "torchvision name, keras/NAME, timm/NAME, Hugging Face folder or hub name, a folder that sightline train wrote, "
     "a .keras, .h5, .onnx, .pt2 or TorchScript file, NAME@WEIGHTS, file.py:function, package.module:function, "
-    "demo/honest, demo/cheating or demo/vit"
+    "demo/honest, demo/cheating, demo/vit, or demo/mnist1d for series"
 )
 
 Images = Annotated[
