@@ -138,7 +138,7 @@ def test_the_photo_can_be_put_beside_the_map_and_zoomed(browser: Any, address: s
 
 def test_long_work_counts_and_can_be_stopped(browser: Any, address: str) -> None:
     with apps.visit(browser, f"{address}/?method=rise&rise.samples=2000000", settle=False) as page:
-        page.get_by_text(re.compile("rise: [0-9,]+ passes")).wait_for()
+        page.get_by_text(re.compile("rise: [0-9,]+ of about 2,000,000 passes")).wait_for()
         page.get_by_role("button", name="Stop").click()
         page.get_by_text("rise was stopped.").wait_for()
         assert page.get_by_role("button", name="Go on").is_visible()
@@ -167,3 +167,27 @@ def test_why_this_rather_than_that(browser: Any, address: str) -> None:
         apps.choose(page, "Rather than", "star (3)")
         page.get_by_text(re.compile("grad_cam · why “ring.*star”")).wait_for()
         assert "contrast=star" in page.url
+
+
+@pytest.mark.parametrize("query", ["model=resnet50", "method=bogus", "picture=nothing", "layer=nope"])
+def test_what_a_link_asks_for_and_is_not_here_is_said(browser: Any, address: str, query: str) -> None:
+    with apps.visit(browser, f"{address}/?{query}") as page:
+        asked = query.partition("=")[2]
+        page.get_by_text(f"“{asked}”, which is not offered here").wait_for()
+        page.get_by_alt_text("grad_cam map for “ring”").wait_for()
+
+
+def test_the_link_says_all_that_is_chosen_and_the_model_comes_along(browser: Any, address: str) -> None:
+    with apps.visit(browser, f"{address}/?model=demo%2Fcheating") as page:
+        page.get_by_role("button", name="Link to this").click()
+        page.get_by_text("method=grad_cam").wait_for()
+        assert page.get_by_text("picture=ring+with+a+mark").count() == 1
+        page.keyboard.press("Escape")
+        page.get_by_role("link", name="Compare", exact=True).click()
+        page.get_by_text("Which method, which class, which model?").wait_for()
+        apps.settled(page)
+        assert page.get_by_role("button", name="demo/cheating").or_(page.get_by_text("demo/cheating")).count() > 0
+        page.get_by_role("link", name="Explain", exact=True).click()
+        page.get_by_text("grad_cam · why “star”").wait_for()
+        page.get_by_role("button", name="Can it be believed?").click()
+        page.get_by_text("Five questions are put to the map").wait_for()

@@ -187,6 +187,13 @@ class RegionAnswer:
         return self.now >= self.was - _NOTICEABLE if self.reveal else self.change < -_NOTICEABLE
 
     @property
+    def special(self) -> bool | None:
+        """Say whether few other places of its size do as much as the region; None where none were tried."""
+        if not len(self.others):
+            return None
+        return _as_much(self) <= len(self.others) // 4
+
+    @property
     def words(self) -> str:
         """What happened, as a sentence."""
         return _revealed(self) if self.reveal else _covered(self)
@@ -211,6 +218,8 @@ def _covered(a: RegionAnswer) -> str:
     if a.change >= -_NOTICEABLE:
         little = ", but there was little to lose" if a.was <= 2 * _NOTICEABLE else ": the model does without it"
         return f"Without this region “{a.label}” hardly changes ({was} to {now}){little}."
+    if a.special is False:
+        return f"Without this region “{a.label}” falls from {was} to {now}, as without other places of its size."
     most = a.now < 0.5 * a.was
     return f"Without this region “{a.label}” falls from {was} to {now}: the model {'needs' if most else 'uses'} it."
 
@@ -227,11 +236,16 @@ def _ranked(a: RegionAnswer) -> str:
     """Say whether other places do as much, where the region does anything."""
     if not (a.reveal or a.matters):
         return ""
-    as_much = int((a.others >= a.now).sum() if a.reveal else (a.others <= a.now).sum())
+    as_much = _as_much(a)
     if not as_much:
         return "None of them does as much, so it is the place that counts and not only the size."
     said = f"{as_much} of {len(a.others)} do{'es' if as_much == 1 else ''} as much or more"
-    return f"{said}." if as_much <= len(a.others) // 4 else f"{said}, so this place is nothing special."
+    return f"{said}." if a.special else f"{said}, so this place is nothing special."
+
+
+def _as_much(a: RegionAnswer) -> int:
+    """Return at how many other places the same box does as much as at the region."""
+    return int((a.others >= a.now).sum() if a.reveal else (a.others <= a.now).sum())
 
 
 def percent(share: float) -> str:

@@ -25,7 +25,9 @@ MAX_PIXELS = 179_000_000
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_WANTED = "wanted JPEG, PNG, WebP, BMP, GIF, TIFF or HEIC, or an array as .npy or .npz"
+_PICTURE = "wanted JPEG, PNG, WebP, BMP, GIF, TIFF or HEIC"
+_WANTED = f"{_PICTURE}, or an array as .npy or .npz"
+_TRUSTED = "raise it with --max-pixels (max_pixels=) if the file can be trusted"
 # Not whatever Pillow can open: EPS, for one, would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _HEIF = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -88,9 +90,12 @@ def read_upload(stream: BinaryIO, said: str, *, max_pixels: int = MAX_PIXELS) ->
 
     Raises ImageError for whatever cannot be read as it should.
     """
-    with _safely(said), _opened(stream, said) as image:
-        _check_pixels(image.size, max_pixels, said)
-        return Image.fromarray(_decoded(image, 3, said))
+    with _safely(said):
+        if not stream.read(1):
+            raise ImageError(f"{said} is empty; choose it again.")
+        with _opened(stream, said, _PICTURE) as image:
+            _check_pixels(image.size, max_pixels, said, "make it smaller first")
+            return Image.fromarray(_decoded(image, 3, said))
 
 
 def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -203,7 +208,8 @@ def _pillow_set() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _opened(stream: BinaryIO, said: str) -> Image.Image:
+def _opened(stream: BinaryIO, said: str, wanted: str = _WANTED) -> Image.Image:
+    stream.seek(0)
     head = stream.read(64)
     stream.seek(0)
     if _is_heif(head):
@@ -218,14 +224,14 @@ def _opened(stream: BinaryIO, said: str) -> Image.Image:
     except UnidentifiedImageError:
         table = said.casefold().endswith((".csv", ".tsv", ".txt"))
         hint = " A series wants a model of series: --dims 1 (dims=1 in load) where it does not show." if table else ""
-        raise ImageError(f"{said} {_unknown(head)}{hint}") from None
+        raise ImageError(f"{said} {_unknown(head, wanted)}{hint}") from None
 
 
-def _unknown(head: bytes) -> str:
+def _unknown(head: bytes, wanted: str) -> str:
     kinds = ["HEIC or AVIF" if head[4:8] == b"ftyp" else "", *(k for s, k in _STARTS.items() if head.startswith(s))]
     if any(kinds):
         return f"is a damaged or truncated {''.join(kinds)} image; get it again."
-    return f"is not an image, whatever its name says; {_WANTED}."
+    return f"is not an image, whatever its name says; {wanted}."
 
 
 def _check_end(stream: BinaryIO, said: str) -> None:
@@ -250,12 +256,11 @@ def _check_channels(channels: int, said: str) -> None:
         )
 
 
-def _check_pixels(size: tuple[int, int], most: int, said: str) -> None:
+def _check_pixels(size: tuple[int, int], most: int, said: str, advice: str = _TRUSTED) -> None:
     width, height = size
     if width * height > most:
         raise ImageError(
-            f"{said} has {width * height:,} pixels ({width}x{height}), over the limit of {most:,}; raise it with "
-            "--max-pixels (max_pixels=) if the file can be trusted."
+            f"{said} has {width * height:,} pixels ({width}x{height}), over the limit of {most:,}; {advice}."
         )
     if not width or not height:
         raise ImageError(f"{said} has no pixels ({width}x{height}); give another.")

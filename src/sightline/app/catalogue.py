@@ -58,10 +58,18 @@ def catalogue() -> Mapping[str, Entry]:
 def _named() -> list[Entry]:
     """Return the models that the app was started with: files by the last part of their path, where that tells."""
     names = settings().models
-    short = [Path(name).name if Path(name).exists() else name for name in names]
+    short = [_short(name) for name in names]
     shown = [s if short.count(s) == 1 else name for s, name in zip(short, names, strict=True)]
     line = "named when the app was started"
     return [Entry(s, name, line=line, labels=settings().labels) for s, name in zip(shown, names, strict=True)]
+
+
+def _short(name: str) -> str:
+    """Return a name without the directories of its files: where they lie is nobody's business."""
+    network, at, file = name.partition("@")
+    if at:
+        return f"{network}@{Path(file).name}"
+    return Path(name).name if Path(name).exists() else name
 
 
 def _on_this_machine() -> list[Entry]:

@@ -8,18 +8,15 @@ import os
 import socket
 import sys
 from importlib import resources, util
-from pathlib import Path
 
 from sightline.app.settings import VARIABLE, Settings
-from sightline.errors import ModelError, ParameterError
-from sightline.paths import shown
+from sightline.errors import ModelError, ParameterError, SightlineError
 
 __all__ = ["command", "free_port", "serve"]
 
 FIRST_PORT = 8501
 _TRIED = 50
 _LATER = 60  # seconds after which Streamlit itself would forget a session that the app has closed by then
-_FILES = (".keras", ".h5", ".hdf5", ".onnx", ".safetensors")
 _WANTED = "wanted one of this machine, such as 127.0.0.1"
 _THEMES = {
     "light": {
@@ -54,12 +51,12 @@ _CLOSED = {
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
     """Replace this process by the server of the app, which ends on Ctrl-C.
 
-    ``port`` None takes the first free one from 8501. Raises ModelError where Streamlit is not installed or a model's
-    file is missing, and ParameterError for an address that cannot be bound.
+    ``port`` None takes the first free one from 8501. Raises ModelError where Streamlit is not installed, what
+    `load` raises for a model that cannot be had, and ParameterError for an address that cannot be bound.
     """
     if util.find_spec("streamlit") is None:
         raise ModelError("the app needs Streamlit; run: pip install 'sightline[app]'")
-    _check_files(settings.models)
+    _check_models(settings)
     chosen = free_port(host, port)
     os.environ[VARIABLE] = settings.to_json()
     sys.stdout.write(f"Sightline: http://{_shown(host)}:{chosen}  (Ctrl-C stops it)\n")
@@ -67,12 +64,15 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
     os.execv(sys.executable, command(settings, host, chosen))  # noqa: S606  the same interpreter, no shell
 
 
-def _check_files(models: tuple[str, ...]) -> None:
-    """Raise ModelError for a file that is not there; what else is wrong with a model is said on the page."""
-    for name in models:
-        file = Path(name.partition("@")[2] or name)
-        if file.suffix.casefold() in _FILES and not file.exists():
-            raise ModelError(f"--model {name}: the file {shown(str(file))} does not exist; check its path.")
+def _check_models(settings: Settings) -> None:
+    """Raise what `load` raises for a model that cannot be had: before the visitors are there, not in front of them."""
+    from sightline.models.load import load
+
+    for name in settings.models:
+        try:
+            load(name, labels=settings.labels)
+        except SightlineError as error:
+            raise type(error)(f"--model {name}: {error}") from None
 
 
 def command(settings: Settings, host: str, port: int) -> list[str]:

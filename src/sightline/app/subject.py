@@ -12,6 +12,7 @@ from PIL import Image
 from sightline.app.store import store_of
 from sightline.engine import explain
 from sightline.explanation import Explanation, Prediction
+from sightline.methods import METHODS
 from sightline.models.model import Model
 from sightline.predictions import predict
 from sightline.targets import Unit
@@ -83,6 +84,13 @@ class Asked:
 def as_target(said: str | Unit) -> Any:
     """Read a target as the pages write it: a class's index, top1, or a unit of a layer."""
     return int(said) if isinstance(said, str) and said.isdigit() else said
+
+
+def passes_of(asked: Asked) -> int | None:
+    """Return about how many passes an explanation takes, where a parameter says it: its samples or steps."""
+    values = {p.name: p.default for p in METHODS[asked.method].parameters.values()} | dict(asked.parameters)
+    found = values.get("samples") or values.get("steps")
+    return found if isinstance(found, int) else None
 
 
 def predicted(chosen: Chosen, subject: Given) -> list[Prediction]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli import options as opt
+from sightline.errors import ParameterError
 
 __all__ = ["EXAMPLES", "app_command"]
 
@@ -61,6 +62,8 @@ def app_command(
     from sightline.app.serve import serve
     from sightline.app.settings import Settings
 
+    if not reports.is_dir():
+        raise ParameterError(f"--reports {reports}: there is no such folder; give one that is there.")
     labelled = None if labels is None else str(labels)
     settings = Settings(
         upload_mb,

@@ -35,10 +35,19 @@ def draw() -> None:
         for number, question in enumerate(asked, 1):
             _ask(number, question, given)
         if st.form_submit_button("Hand in", type="primary", disabled=given is not None):
-            st.session_state[_GIVEN] = {q.slug: st.session_state[_key(q)] for q in asked}
-            st.rerun()
+            _hand_in({q.slug: st.session_state[_key(q)] for q in asked})
     if given is not None:
         _scored(asked, given)
+
+
+def _hand_in(given: dict[str, str | None]) -> None:
+    """Take the answers where there is one to each question: before that, no answer is told."""
+    left = [number for number, text in enumerate(given.values(), 1) if text is None]
+    if left:
+        st.info(f"Not answered yet: {', '.join(map(str, left))}.", icon=":material/edit:")
+        return
+    st.session_state[_GIVEN] = given
+    st.rerun()
 
 
 def _ask(number: int, q: Question, given: Mapping[str, str | None] | None) -> None:

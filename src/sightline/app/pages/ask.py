@@ -62,8 +62,12 @@ def _asked(subject: Subject, chosen: Chosen, asked: Asked) -> None:
             return
         trial = Trial(box, target, how.fill, how.reveal)
         answer = answered(chosen, subject, trial)
-        _result(answer, chosen, e)
-        _control(subject, chosen, replace(trial, draws=_PLACES))
+        verdict = st.container()
+        _result(answer, chosen)
+        compared = _control(subject, chosen, replace(trial, draws=_PLACES)) or answer
+        with verdict:  # said when the other places are known too: a fall alone proves little
+            st.markdown(f"#### {compared.words}")
+            _claim(compared, e)
     _maps(subject, chosen, asked, answer, e)
     _history(subject, chosen, answer, how)
 
@@ -81,9 +85,7 @@ def _map(e: Explanation, name: str) -> Seen:
     return replace(seen(e, Looks())[0], name=name)
 
 
-def _result(answer: RegionAnswer, chosen: Chosen, e: Explanation) -> None:
-    st.markdown(f"#### {answer.words}")
-    _claim(answer, e)
+def _result(answer: RegionAnswer, chosen: Chosen) -> None:
     picture, bars = st.columns([1, 2], gap="medium")
     with picture:
         what = "Only the region is left" if answer.reveal else "The region is covered"
@@ -101,29 +103,31 @@ def _claim(answer: RegionAnswer, e: Explanation) -> None:
     if share != share:
         return
     claims = share > 1.5 * area
-    borne = "borne out" if claims == answer.matters else "**not** borne out"
+    borne = "borne out" if claims == (answer.matters and answer.special is not False) else "**not** borne out"
     st.markdown(
         f"The map puts {percent(share)} of its weight on this {percent(area)} of the picture, so it says that the "
         f"region {'matters' if claims else 'hardly matters'}. Here that is {borne}."
     )
 
 
-def _control(subject: Subject, chosen: Chosen, trial: Trial) -> None:
+def _control(subject: Subject, chosen: Chosen, trial: Trial) -> RegionAnswer | None:
+    """Show what the same box does elsewhere and return the answer with it, None where it was stopped."""
     st.markdown("##### Would any other place have done the same?")
     if not answer_known(chosen, subject, trial) and not stoppable(
         "The other places", "ask-places", lambda tick: answered(chosen, subject, trial, tick)
     ):
-        return
+        return None
     found = answered(chosen, subject, trial)
     st.markdown(found.control)
     if not len(found.others):
-        return
+        return found
     where, chart = st.columns([1, 2], gap="medium")
     with where:
         alt = f"The picture with the region and {len(found.places)} other boxes of its size"
         st.image(outlined(subject.image, found.box, found.places), "Orange: the region. Blue: elsewhere", alt=alt)
     with chart:
         elsewhere_chart(found, "ask-elsewhere")
+    return found
 
 
 def _maps(subject: Subject, chosen: Chosen, asked: Asked, answer: RegionAnswer, e: Explanation) -> None:

@@ -42,7 +42,7 @@ def page() -> None:
             models = chosen_models()
             methods = asked_methods(next(iter(models.values())), _METHODS) if models else []
     st.title("Which method, which class, which model?")
-    st.markdown("The same picture, explained in several ways side by side. Choose models and methods on the left.")
+    st.markdown("The same picture, explained in several ways. Models and methods are chosen in the bar at the side.")
     with told():
         if models and methods:
             _compared(subject, models, methods)

@@ -13,9 +13,10 @@ from sightline.app.parts.maps import map_card
 from sightline.app.parts.methods import asked_methods
 from sightline.app.parts.model import chosen_model
 from sightline.app.parts.picture import chosen_picture
+from sightline.app.parts.share import phone_hint, share
 from sightline.app.parts.viewer import Seen, viewer
 from sightline.app.parts.work import stoppable, told
-from sightline.app.subject import Asked, Chosen, Subject, explained, known, predicted
+from sightline.app.subject import Asked, Chosen, Subject, explained, known, passes_of, predicted
 
 __all__ = ["page"]
 
@@ -28,18 +29,21 @@ _NEXT = (
 def page() -> None:
     """Draw the page."""
     st.title("Why did the model say that?")
+    phone_hint()
     with st.sidebar:
         subject, chosen = chosen_picture(), chosen_model()
         asked = asked_methods(chosen)
+        share()
     left, right = st.columns([1, 3], gap="medium")
     with left:
         target, contrast = _asked_classes(subject, chosen)
     with right:
         looks = chosen_looks()
-        columns = st.columns(2) if len(asked) > 1 else [st.container()]
-        for i, one in enumerate(asked):
-            with columns[i % len(columns)], told():
-                _explained(subject, chosen, replace(one, target=target, contrast=contrast), looks)
+        for start in range(0, len(asked), 2):  # row by row, so that a phone and a screen reader keep the order
+            columns = st.columns(2) if len(asked) > 1 else [st.container()]
+            for column, one in zip(columns, asked[start : start + 2], strict=False):
+                with column, told():
+                    _explained(subject, chosen, replace(one, target=target, contrast=contrast), looks)
         if not asked:
             st.info("Choose a method on the left.", icon=":material/arrow_back:")
 
@@ -54,7 +58,7 @@ def _asked_classes(subject: Subject, chosen: Chosen) -> tuple[str, str | None]:
 def _explained(subject: Subject, chosen: Chosen, asked: Asked, looks: Looks) -> None:
     key = asked.method
     if not known(chosen, subject, asked) and not stoppable(
-        asked.method, key, lambda tick: explained(chosen, subject, asked, tick)
+        asked.method, key, lambda tick: explained(chosen, subject, asked, tick), passes_of(asked)
     ):
         return
     map_card(explained(chosen, subject, asked), looks, key)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from sightline.app.grid import GUESSES, Cell, all_classes
 from sightline.app.parts.model import model_named, model_names
+from sightline.app.parts.share import unknown_in_link
 from sightline.app.subject import Chosen, Subject
 
 __all__ = ["Axes", "Line", "axes_of", "chosen_across", "chosen_classes", "chosen_models"]
@@ -39,9 +40,18 @@ class Axes:
         return self.cells[frozenset((*row.values, *column.values))]
 
 
+def _begin_with_the_last(names: list[str]) -> None:
+    """Begin with the model of the page that the visitor comes from, unless the link says another."""
+    last = st.session_state.get("last_model")
+    if last in names and "models" not in st.session_state and "models" not in st.session_state["link"]:
+        st.session_state["models"] = list(dict.fromkeys([last, *(n for n in _DEFAULT if n in names)]))[:2]
+
+
 def chosen_models() -> dict[str, Chosen]:
     """Draw the choice of models and return them by name. Raises ModelError where one cannot be loaded."""
     names = model_names()
+    unknown_in_link("models", names, "model")
+    _begin_with_the_last(names)
     picked = st.multiselect(
         "Models",
         names,
@@ -56,9 +66,13 @@ def chosen_models() -> dict[str, Chosen]:
 
 def chosen_classes(subject: Subject, models: Mapping[str, Chosen]) -> list[str]:
     """Draw the choice of classes among those of all models and return it."""
+    names = [*GUESSES, *all_classes(subject, models.values())]
+    last = st.session_state.get("last_class")
+    if last in names and "classes" not in st.session_state and "classes" not in st.session_state["link"]:
+        st.session_state["classes"] = [last]
     return st.multiselect(
         "Classes",
-        [*GUESSES, *all_classes(subject, models.values())],
+        names,
         default=[GUESSES[0]],
         key="classes",
         bind="query-params",

@@ -27,11 +27,13 @@ def chosen_class(
     target = st.selectbox(
         "Class to explain",
         [BEST, *labels],
-        format_func=lambda t: f"best: {best['label']}" if t == BEST else f"{labels[t]} ({t})",
+        format_func=lambda t: "the most probable one" if t == BEST else f"{labels[t]} ({t})",
         key=key,
         bind="query-params",
         help="Click a bar above, or type to search all classes." if with_bars else "Type to search all classes.",
     )
+    if key == "target":
+        st.session_state["last_class"] = None if target == BEST else labels[target]  # for pages that begin with it
     if not with_bars:
         return target
     with above:

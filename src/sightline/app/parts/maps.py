@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,18 @@ import streamlit as st
 
 from sightline.app.parts.looks import Looks, drawn
 from sightline.app.parts.viewer import Seen, legend_of, viewer
+from sightline.app.parts.work import plain
 from sightline.explanation import Explanation
+from sightline.methods import METHODS
 from sightline.render.explanation import photo_picture, title_of
 from sightline.render.html import png_bytes
 
 __all__ = ["downloads", "file_bytes", "map_card", "said_of", "seen"]
 
+_SCORE = (
+    "The score is the number that is explained, usually the class's logit: the model's raw output before it becomes a "
+    "probability. The layer is where a class activation map is read."
+)
 _MIME = {"png": "image/png", "npz": "application/octet-stream", "html": "text/html"}
 
 
@@ -50,11 +57,12 @@ def _third(share: float, *names: str) -> str:
 def map_card(e: Explanation, looks: Looks, key: str) -> None:
     """Show one explanation with its legend, notes and downloads."""
     with st.container(border=True):
-        st.markdown(f"**{title_of(e)}**")
+        st.markdown(f"**{plain(title_of(e))}**")
+        st.caption(plain(METHODS[e.method].summary))
         ends = (f"against “{e.target.label}”", f"for “{e.target.label}”") if e.style == "diverging" else None
         legend = legend_of(e.style, looks.colormap, ends) if looks.view in ("overlay", "heatmap") else None
         viewer(seen(e, looks), key=f"viewer-{key}", label=f"{e.method} for {e.target.label}", legend=legend)
-        st.caption(said_of(e))
+        st.caption(said_of(e), help=_SCORE)
         for note in (*_unseen(e), *e.notes):
             st.caption(f":material/info: {note}")
         downloads(e, lambda: png_bytes(drawn(e, looks)), "The picture at the photo's own size", key)
@@ -74,7 +82,9 @@ def said_of(e: Explanation) -> str:
 
 def downloads(e: Explanation, picture: Callable[[], bytes], words: str, key: str) -> None:
     """Offer an explanation as a picture, of which ``words`` say what it is, as numbers and as a page."""
-    stem = f"{e.method}-{e.target.index if e.target.index is not None else 'target'}"
+    of = Path(str(e.provenance.get("image") or "picture")).stem
+    said = f"{of} {e.method} {e.target.index if e.target.index is not None else 'target'}"
+    stem = re.sub(r"[^\w]+", "-", said)[:80].strip("-")
     with st.container(horizontal=True, gap="medium"):
         _download("PNG", picture, f"{stem}.png", key, words)
         _download(

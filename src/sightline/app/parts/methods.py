@@ -9,7 +9,9 @@ from typing import Any
 import streamlit as st
 
 from sightline.app.parts.controls import changed
+from sightline.app.parts.share import unknown_in_link
 from sightline.app.subject import Asked, Chosen
+from sightline.errors import LayerError
 from sightline.methods import METHODS, Method
 
 __all__ = ["FAMILIES", "asked_method", "asked_methods", "by_family"]
@@ -36,8 +38,15 @@ def by_family() -> dict[str, list[Method]]:
 def asked_methods(chosen: Chosen, default: Sequence[str] = _DEFAULT, left_out: Sequence[str] = ()) -> list[Asked]:
     """Draw the choice of methods and their parameters; return what is asked, a method each."""
     names = [m.name for found in by_family().values() for m in found if m.name not in left_out]
+    unknown_in_link("method", names, "method")
     picked = st.multiselect(
-        "Methods", names, default=default, key="method", bind="query-params", placeholder="Choose methods"
+        "Methods",
+        names,
+        default=default,
+        key="method",
+        bind="query-params",
+        placeholder="Choose methods",
+        select_all=False,
     )
     with st.popover("All methods, with a line each", icon=":material/list:", width="stretch"):
         _browse(names, picked)
@@ -48,6 +57,7 @@ def asked_methods(chosen: Chosen, default: Sequence[str] = _DEFAULT, left_out: S
 def asked_method(chosen: Chosen) -> Asked:
     """Draw the choice of one method and its parameters; return what is asked."""
     names = [m.name for found in by_family().values() for m in found]
+    unknown_in_link("map", names, "method")
     name = st.selectbox("Method", names, key="map", bind="query-params")
     common = _common(chosen)
     return Asked(name, parameters=_parameters(METHODS[name]), **common)
@@ -72,13 +82,23 @@ def _parameters(method: Method) -> tuple[tuple[str, Any], ...]:
         return changed(method.name, method.parameters.values())
 
 
+def _automatic(chosen: Chosen) -> str:
+    """Name the layer that is read unless another is chosen; where there is none, each method says so by itself."""
+    try:
+        return f"automatic ({chosen.model.default_layer()})"
+    except LayerError:
+        return "automatic"
+
+
 def _common(chosen: Chosen) -> dict[str, Any]:
     """Draw what is asked of every method alike."""
     with st.expander("Layer, score and seed", icon=":material/tune:"):
-        automatic = f"automatic ({chosen.model.default_layer()})"
+        automatic = _automatic(chosen)
+        layers = [automatic, *(layer.name for layer in chosen.model.layers())]
+        unknown_in_link("layer", layers, "layer")
         layer = st.selectbox(
             "Layer that class activation maps read",
-            [automatic, *(layer.name for layer in chosen.model.layers())],
+            layers,
             key="layer",
             bind="query-params",
             help="Late layers know what, early ones know where. The automatic one is the last that still has places.",

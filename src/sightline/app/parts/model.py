@@ -8,6 +8,7 @@ from sightline.app.catalogue import RANDOM, Entry, architectures, catalogue, ran
 from sightline.app.parts.another import another_model
 from sightline.app.parts.classes import BEST, NO_OTHER
 from sightline.app.parts.prepared import prepared
+from sightline.app.parts.share import unknown_in_link
 from sightline.app.subject import Chosen
 from sightline.app.uploads import belongings
 from sightline.errors import ModelError
@@ -33,7 +34,9 @@ def chosen_model() -> Chosen:
         st.session_state["another"] = False  # it is found, and what was opened to find it is closed
         ask_for_the_best()
     names = model_names()
+    unknown_in_link("model", names, "model")
     name = st.selectbox("Model", names, key="model", bind="query-params", on_change=ask_for_the_best) or names[0]
+    st.session_state["last_model"] = name  # for pages that begin with it
     place = st.container()
     another_model()
     with place:

@@ -9,6 +9,7 @@ import streamlit as st
 from PIL import Image
 
 from sightline.app.examples import EXAMPLES
+from sightline.app.parts.share import unknown_in_link
 from sightline.app.parts.work import plain
 from sightline.app.settings import settings
 from sightline.app.subject import Subject
@@ -43,6 +44,8 @@ def chosen_picture() -> Subject:
         st.info(
             "Your photo is gone: what you bring is forgotten when the page is closed or loaded again. Drop it again."
         )
+    with place:
+        unknown_in_link("picture", [*EXAMPLES, *own, *_gone_names()], "picture")
     name = place.selectbox(
         "Picture",
         [*EXAMPLES, *own],  # the default, which the URL leaves out, stays the same for all
@@ -51,6 +54,11 @@ def chosen_picture() -> Subject:
         help="Examples are drawn by the app itself, so what is in them is known. The mark is a logo in a corner.",
     )
     return own[name] if name in own else example(name or next(iter(EXAMPLES)))
+
+
+def _gone_names() -> list[str]:
+    """Return the pictures of earlier sessions that the address names: what became of them is said already."""
+    return [name for name in st.session_state["link"].get("picture", ()) if name.startswith(OWN)]
 
 
 def _uploader() -> str:

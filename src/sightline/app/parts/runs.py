@@ -18,7 +18,7 @@ from sightline.app.parts.words import as_text, sentences
 from sightline.app.parts.work import told
 from sightline.app.reports import Report, Search
 from sightline.app.uploads import belongings, keep, short
-from sightline.errors import ModelError, SightlineError
+from sightline.errors import SightlineError
 from sightline.evaluation.mistakes.reading import SavedErrors, read_errors
 from sightline.training.reading import TrainingRun, read_training
 
@@ -137,9 +137,11 @@ def trained_view(report: Report) -> None:
         return
     _results(run)
     with st.expander("Use this model", icon=":material/terminal:", expanded=True):
-        if st.button("Explain with this model", icon=":material/visibility:", type="primary"):
+        if _takes_series(run):
+            st.caption("It takes series: start the app with it, as below, and choose it on the page Signals.")
+        elif st.button("Explain with this model", icon=":material/visibility:", type="primary"):
             _explain_with(report)
-        _commands(report)
+        _commands(report, *(("SERIES", "SERIES.npz") if _takes_series(run) else ("PHOTO", "PHOTOS")))
     whole_page(report.folder / "report.html", "training", "the full report")
     tabs = st.tabs(["Model card", "Class report", "Worst errors", "Pictures"])
     errors = _errors(report)
@@ -199,22 +201,21 @@ def _explain_with(report: Report) -> None:
 
     with told():
         chosen = loaded(str(report.folder), "default", None)
-        if chosen.model.input_dims == 1:
-            raise ModelError(
-                f"{report.name} takes series: start the app with --model {shlex.quote(report.name)}, and choose it on "
-                "the page Signals."
-            )
         name = keep(belongings().models, short(f"run {report.name}"), replace(chosen, private=True), _MOST_MODELS)
         st.session_state["next_model"] = name
         st.switch_page(st.Page(explain.page, default=True))
 
 
-def _commands(report: Report) -> None:
+def _takes_series(run: TrainingRun) -> bool:
+    return bool(run.card["data"].get("called") == "series")
+
+
+def _commands(report: Report, one: str, several: str) -> None:
     place = shlex.quote(report.name)
     st.caption("Run these in the folder that the app was started for.")
     st.code(
-        f"sightline explain PHOTO --model {place}\nsightline app --model {place} --reports .\n"
-        f"sightline evaluate PHOTOS --model {place} --out trust",
+        f"sightline explain {one} --model {place}\nsightline app --model {place} --reports .\n"
+        f"sightline evaluate {several} --model {place} --out trust",
         language="bash",
         wrap_lines=True,
     )

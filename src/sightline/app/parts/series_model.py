@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sightline.app.parts.work import told
 from sightline.app.settings import settings
 from sightline.app.subject import Chosen
+from sightline.errors import SightlineError
 from sightline.models.load import load
 
 __all__ = ["chosen_series_model"]
@@ -25,12 +25,14 @@ def chosen_series_model() -> Chosen:
 
 
 def _given() -> list[str]:
-    """Return the models of series that the app was started with; one that cannot be loaded says why."""
+    """Return the models of series that the app was started with; those that cannot be loaded are none."""
     found = []
     for name in settings().models:
-        with told():
+        try:
             if _dims(name) == 1:
                 found.append(name)
+        except SightlineError:
+            continue  # it is offered on the other pages, which say what is wrong with it
     return found
 
 

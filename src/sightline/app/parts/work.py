@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from sightline.errors import RefusedError, SightlineError
 
 __all__ = ["plain", "stoppable", "told"]
 
+_LOG = logging.getLogger("sightline")
 _SECONDS_BEFORE = 0.4
 _SECONDS_BETWEEN = 0.2
 
@@ -28,6 +30,13 @@ def told() -> Iterator[None]:
         st.info(f"Refused: {plain(str(error))}", icon=":material/info:")
     except SightlineError as error:
         st.error(plain(str(error)), icon=":material/error:")
+    except Exception as error:  # noqa: BLE001  a fault of ours: a sentence here, the traceback in the terminal
+        _LOG.exception("a page failed")
+        st.error(
+            f"This page failed, which it should not ({type(error).__name__}). Change what is chosen, or load it again; "
+            "whoever runs the app finds the reason in its terminal.",
+            icon=":material/error:",
+        )
 
 
 def plain(text: str) -> str:
@@ -35,9 +44,10 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&])", r"\\\1", text)
 
 
-def stoppable(what: str, key: str, work: Callable[[Callable[[int], None]], object]) -> bool:
+def stoppable(what: str, key: str, work: Callable[[Callable[[int], None]], object], total: int | None = None) -> bool:
     """Do the work while its passes are counted on the page, with a button to stop it; say whether it was done.
 
+    ``total`` is about how many passes there will be, where that is known.
     Stopping is Streamlit's own: a click starts the script again, which ends this run at its next count.
     """
     stopped: set[str] = st.session_state.setdefault("stopped", set())
@@ -47,12 +57,12 @@ def stoppable(what: str, key: str, work: Callable[[Callable[[int], None]], objec
             st.write(f"{what} was stopped.")
             st.button("Go on", key=f"go-{key}", on_click=stopped.discard, args=(key,))
         return False
-    work(_counter(place, what, key, stopped))
+    work(_counter(place, what, key, stopped, total))
     place.empty()
     return True
 
 
-def _counter(place: Any, what: str, key: str, stopped: set[str]) -> Callable[[int], None]:
+def _counter(place: Any, what: str, key: str, stopped: set[str], total: int | None) -> Callable[[int], None]:
     started = shown = time.monotonic()
     count, line = 0, None
 
@@ -67,6 +77,7 @@ def _counter(place: Any, what: str, key: str, stopped: set[str]) -> Callable[[in
             with place.container(horizontal=True, vertical_alignment="center"):
                 line = st.empty()
                 st.button("Stop", key=f"stop-{key}", on_click=stopped.add, args=(key,))
-        line.markdown(f":material/hourglass_top: {what}: {count:,} passes, {now - started:.0f} s")
+        of = f" of about {total:,}" if total and count <= total else ""
+        line.markdown(f":material/hourglass_top: {what}: {count:,}{of} passes, {now - started:.0f} s")
 
     return tick

@@ -6,9 +6,12 @@ It lies in a folder of its own: beside a folder ``pages`` Streamlit would run a 
 
 from __future__ import annotations
 
+import logging
+
 import streamlit as st
 
 from sightline.app.pages import ask, check, compare, errors, explain, learn, signals, trainings
+from sightline.app.parts.share import remember_link
 from sightline.app.parts.viewer import asset
 from sightline.app.parts.work import told
 
@@ -25,5 +28,7 @@ PAGES = (
 
 st.set_page_config(page_title="Sightline", page_icon=asset("icon.svg"), layout="wide")
 st.logo(asset("logo.svg"), size="large", icon_image=asset("icon.svg"))
+logging.getLogger("sightline").setLevel(logging.ERROR)  # what a model's notes say stands on the page
+remember_link()
 with told():
     st.navigation(PAGES, position="top").run()
