@@ -65,5 +65,5 @@ def _explained(subject: Subject, chosen: Chosen, asked: Asked, looks: Looks) -> 
     with st.container(horizontal=True):
         for page, words, icon in _NEXT:
             if st.button(words, key=f"{words}-{key}", type="tertiary", icon=icon):
-                st.session_state["map"] = asked.method
-                st.switch_page(st.Page(page, url_path=page.__module__.rpartition(".")[2]))
+                place = st.Page(page, url_path=page.__module__.rpartition(".")[2])
+                st.switch_page(place, query_params={"map": asked.method})

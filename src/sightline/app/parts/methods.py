@@ -92,10 +92,10 @@ def _automatic(chosen: Chosen) -> str:
 
 def _common(chosen: Chosen) -> dict[str, Any]:
     """Draw what is asked of every method alike."""
+    automatic = _automatic(chosen)
+    layers = [automatic, *(layer.name for layer in chosen.model.layers())]
+    unknown_in_link("layer", layers, "layer")
     with st.expander("Layer, score and seed", icon=":material/tune:"):
-        automatic = _automatic(chosen)
-        layers = [automatic, *(layer.name for layer in chosen.model.layers())]
-        unknown_in_link("layer", layers, "layer")
         layer = st.selectbox(
             "Layer that class activation maps read",
             layers,

@@ -203,7 +203,7 @@ def _explain_with(report: Report) -> None:
         chosen = loaded(str(report.folder), "default", None)
         name = keep(belongings().models, short(f"run {report.name}"), replace(chosen, private=True), _MOST_MODELS)
         st.session_state["next_model"] = name
-        st.switch_page(st.Page(explain.page, default=True))
+        st.switch_page(st.Page(explain.page, default=True), query_params={})
 
 
 def _takes_series(run: TrainingRun) -> bool:
