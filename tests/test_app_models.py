@@ -27,9 +27,20 @@ from sightline.models.load import load
 browsed = pytest.mark.slow
 
 
+FACTORY = """from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+"""
+
+
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with apps.served(Settings(models=("demo/nothing",), upload_mb=5, keep_seconds=2)) as found:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the app with a model that is there when it starts and gone when a visitor asks for it."""
+    gone = tmp_path_factory.mktemp("models") / "gone.py"
+    gone.write_text(FACTORY, encoding="utf-8")
+    with apps.served(Settings(models=(f"{gone}:build",), upload_mb=5, keep_seconds=2)) as found:
+        gone.unlink()
         yield found
 
 
@@ -62,8 +73,9 @@ def in_sidebar(page: Any, text: str) -> Any:
 @browsed
 def test_a_model_that_cannot_be_loaded_is_a_sentence_and_another_can_be_chosen(browser: Any, address: str) -> None:
     with apps.visit(browser, f"{address}/?model=demo/honest") as page:
-        apps.choose_only(page, "Model", "demo/nothing")
-        page.get_by_text("there is no model 'demo/nothing'").wait_for()
+        apps.choose_only(page, "Model", "gone.py:build")
+        page.get_by_text("gone.py").last.wait_for()
+        page.get_by_role("alert").wait_for()
         apps.choose(page, "Model", "demo/vit")
         assert page.get_by_alt_text("grad_cam map for “ring”").count() == 1
 
@@ -161,7 +173,7 @@ def bomb(side: int) -> bytes:
 
 
 NO_PICTURES = [
-    (b"", "x.jpg is not an image"),
+    (b"", "x.jpg is empty; choose it again"),
     (b"hello", "x.jpg is not an image, whatever its name says"),
     (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "is not an image"),
     (photo()[:200], "damaged or truncated"),

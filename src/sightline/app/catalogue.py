@@ -69,6 +69,9 @@ def _short(name: str) -> str:
     network, at, file = name.partition("@")
     if at:
         return f"{network}@{Path(file).name}"
+    factory, colon, function = name.rpartition(".py:")
+    if colon:
+        return f"{Path(factory).name}{colon}{function}"
     return Path(name).name if Path(name).exists() else name
 
 
