@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,3 +171,38 @@ def test_every_family_of_methods_has_its_line() -> None:
     from sightline.app.parts.methods import by_family
 
     assert sorted(m.name for found in by_family().values() for m in found) == sorted(METHODS)
+
+
+def test_a_fault_of_ours_is_a_sentence_on_the_page_and_a_traceback_in_the_terminal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    def script() -> None:
+        from sightline.app.parts.work import told
+
+        with told():
+            raise ZeroDivisionError("nobody expected this")
+
+    page = AppTest.from_function(script).run()
+    assert page.error[0].value.startswith("This page failed, which it should not (ZeroDivisionError)")
+    assert "nobody expected this" not in page.error[0].value
+    assert "nobody expected this" in caplog.text
+
+
+def test_models_are_shown_without_the_folders_of_their_files(tmp_path: Path) -> None:
+    from sightline.app.catalogue import _short
+
+    (tmp_path / "net.onnx").write_bytes(b"x")
+    assert _short(f"resnet18@{tmp_path}/mine.safetensors") == "resnet18@mine.safetensors"
+    assert _short(f"{tmp_path}/net.onnx") == "net.onnx"
+    assert _short(f"{tmp_path}/code.py:build") == "code.py:build"
+    assert _short("timm/vit_tiny") == "timm/vit_tiny"
+
+
+def test_how_many_passes_are_to_come_is_known_where_a_parameter_says_it() -> None:
+    from sightline.app.subject import passes_of
+
+    assert passes_of(Asked("rise")) == METHODS["rise"].parameters["samples"].default
+    assert passes_of(Asked("rise", parameters=(("samples", 7),))) == 7
+    assert passes_of(Asked("grad_cam")) is None
