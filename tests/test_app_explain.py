@@ -63,8 +63,9 @@ def test_five_methods_and_the_state_comes_back_from_the_url(browser: Any, addres
         for method in methods:
             apps.choose(page, "Methods", method)
         apps.choose(page, "Model", "demo/cheating")
+        page.get_by_text("lrp · why “star”").wait_for()  # the last map of the new model, so its bars are there too
         page.get_by_title("Explain “ring”").click()
-        apps.settled(page)
+        page.get_by_text("lrp · why “ring”").wait_for()
         page.get_by_text("grad_cam: parameters").click()
         page.get_by_role("checkbox", name="relu").first.click(force=True)
         apps.settled(page)
