@@ -218,7 +218,7 @@ def test_a_training_that_runs_is_followed(browser: Any, address: str, root: Path
         page.wait_for_timeout(500)
         if not page.get_by_text("It is running; the list above follows it.").count():  # the folder is searched again
             page.wait_for_timeout(10_500)
-            page.reload()
+            page.goto(f"{address}/trainings?run=live")  # the address forgot what was not found yet
             apps.settled(page)
         page.get_by_text("It is running; the list above follows it.").wait_for()
         assert page.get_by_text("running: live; this list follows.").is_visible()
