@@ -16,7 +16,7 @@ from sightline.models.architectures import ARCHITECTURES
 from sightline.models.cached import cached_models
 from sightline.models.load import load
 
-__all__ = ["EMBEDDED", "RANDOM", "Entry", "architectures", "catalogue", "loaded", "random_entry"]
+__all__ = ["EMBEDDED", "RANDOM", "Entry", "architectures", "catalogue", "loaded", "named", "random_entry"]
 
 EMBEDDED = {
     "demo/honest": "a small CNN that looks at the shape",
@@ -52,10 +52,10 @@ def loaded(name: str, weights: str | None, labels: str | None) -> Chosen:
 def catalogue() -> Mapping[str, Entry]:
     """Return the models that everybody can choose, by what is shown."""
     embedded = [Entry(name, name, line=line) for name, line in EMBEDDED.items()]
-    return {entry.shown: entry for entry in (*_named(), *embedded, *_on_this_machine())}
+    return {entry.shown: entry for entry in (*named(), *embedded, *_on_this_machine())}
 
 
-def _named() -> list[Entry]:
+def named() -> list[Entry]:
     """Return the models that the app was started with: files by the last part of their path, where that tells."""
     names = settings().models
     short = [_short(name) for name in names]

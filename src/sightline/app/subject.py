@@ -17,7 +17,7 @@ from sightline.models.model import Model
 from sightline.predictions import predict
 from sightline.targets import Unit
 
-__all__ = ["Asked", "Chosen", "Given", "Subject", "explained", "known", "predicted"]
+__all__ = ["Asked", "Chosen", "Given", "Subject", "explained", "known", "passes_of", "predicted"]
 
 
 class Given(Protocol):

@@ -5,6 +5,7 @@ What is asked is its one argument, a JSON object, and so is the answer on its st
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -86,8 +87,8 @@ def _import_what_is_needed(file: Path) -> None:
 
         import_keras()
     if file.suffix == ".onnx":
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
+        importlib.import_module("onnx")
+        importlib.import_module("onnxruntime")
 
 
 def _limit(gigabytes: float, seconds: int) -> None:

@@ -28,13 +28,12 @@ def page() -> None:
     """Draw the page."""
     with st.sidebar:
         subject, chosen = chosen_picture(), chosen_model()
-        with told():
-            asked = asked_method(chosen)
+        asked = asked_method(chosen)
         control = _control()
     st.title("Can this map be believed?")
     st.caption("A map always looks convincing. These three tests try to catch it out.")
     left, right = st.columns([1, 3], gap="medium")
-    with left, told():
+    with left:
         target = _asked_class(subject, chosen)
     with right:
         _tests(chosen, subject, replace(asked, target=target), control)

@@ -8,6 +8,7 @@ from functools import partial
 import streamlit as st
 
 from sightline.app.parts.bars import bars
+from sightline.app.parts.share import unknown_in_link
 from sightline.app.subject import Chosen
 from sightline.explanation import Prediction
 
@@ -22,12 +23,16 @@ def chosen_class(
 ) -> str:
     """Draw the best classes as bars, where wanted, let one of all be chosen, and return it: its index, or top1."""
     labels = _labels(chosen, predictions)
-    best = predictions[0]
+    best, texts = (
+        predictions[0],
+        {BEST: "the most probable one", **{t: f"{label} ({t})" for t, label in labels.items()}},
+    )
+    unknown_in_link(key, texts.values(), "class")
     above = st.container()
     target = st.selectbox(
         "Class to explain",
         [BEST, *labels],
-        format_func=lambda t: "the most probable one" if t == BEST else f"{labels[t]} ({t})",
+        format_func=texts.__getitem__,
         key=key,
         bind="query-params",
         help="Click a bar above, or type to search all classes." if with_bars else "Type to search all classes.",

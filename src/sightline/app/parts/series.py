@@ -9,6 +9,7 @@ import re
 import numpy as np
 import streamlit as st
 
+from sightline.app.parts.work import plain
 from sightline.app.series import DIGITS, Series, drawn_series
 from sightline.app.settings import settings
 from sightline.arrays import read_upload
@@ -33,7 +34,7 @@ def chosen_series() -> Series:
     _upload()
     _paste()
     if refused := st.session_state.get("refused_series"):
-        st.error(refused, icon=":material/error:")
+        st.error(plain(refused), icon=":material/error:")
     with place:
         name = st.selectbox(
             "Series",

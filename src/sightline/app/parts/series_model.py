@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from sightline.app.settings import settings
+from sightline.app.catalogue import Entry, named
 from sightline.app.subject import Chosen
 from sightline.errors import SightlineError
-from sightline.models.load import load
 
 __all__ = ["chosen_series_model"]
 
@@ -17,34 +16,23 @@ _WORDS = "three convolutions that name the digit of a series of 40 points; right
 
 def chosen_series_model() -> Chosen:
     """Draw the choice of a model and return it."""
-    names = [EMBEDDED, *_given()]
-    name = st.selectbox("Model", names, key="series_model", bind="query-params", on_change=_other_model)
-    chosen = _loaded(name)
+    entries = {EMBEDDED: Entry(EMBEDDED, EMBEDDED), **_given()}
+    name = st.selectbox("Model", list(entries), key="series_model", bind="query-params", on_change=_other_model)
+    chosen = entries[name].load()
     st.caption(f"{name}: {_WORDS}" if name == EMBEDDED else _takes(chosen))
     return chosen
 
 
-def _given() -> list[str]:
+def _given() -> dict[str, Entry]:
     """Return the models of series that the app was started with; those that cannot be loaded are none."""
-    found = []
-    for name in settings().models:
+    found = {}
+    for entry in named():
         try:
-            if _dims(name) == 1:
-                found.append(name)
+            if entry.load().model.input_dims == 1:
+                found[entry.shown] = entry
         except SightlineError:
             continue  # it is offered on the other pages, which say what is wrong with it
     return found
-
-
-@st.cache_resource(show_spinner="Looking which models take series …")
-def _dims(name: str) -> int:
-    return load(name).input_dims
-
-
-@st.cache_resource(max_entries=6, show_spinner="Loading the model …")
-def _loaded(name: str) -> Chosen:
-    model = load(name, labels=settings().labels if name != EMBEDDED else None)
-    return Chosen(model, f"{name} {model.weights_hash}")
 
 
 def _takes(chosen: Chosen) -> str:

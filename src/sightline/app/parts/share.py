@@ -44,10 +44,10 @@ def remember_link() -> None:
 
 def unknown_in_link(key: str, options: Iterable[str], noun: str) -> None:
     """Say which of the things that the address asked for are not offered here, until something else is chosen."""
-    known = set(options)
-    missing = [value for value in st.session_state["link"].get(key, ()) if value not in known]
+    asked, known = st.session_state["link"].get(key, ()), set(options)
+    missing: list[str] = st.session_state.setdefault(f"missing {key}", [value for value in asked if value not in known])
     now = st.session_state.get(key)
-    before = st.session_state.setdefault(f"first {key}", now)
+    before = st.session_state.setdefault(f"first {key}", now) if now is not None else None
     if missing and now in (None, before):
         said = ", ".join(f"“{plain(value[:80])}”" for value in missing)
         st.warning(f"The link asks for the {noun} {said}, which is not offered here; this is shown instead.")
