@@ -201,8 +201,8 @@ def test_models_are_shown_without_the_folders_of_their_files(tmp_path: Path) -> 
 
 
 def test_how_many_passes_are_to_come_is_known_where_a_parameter_says_it() -> None:
-    from sightline.app.subject import passes_of
+    from sightline.app.subject import expected_passes
 
-    assert passes_of(Asked("rise")) == METHODS["rise"].parameters["samples"].default
-    assert passes_of(Asked("rise", parameters=(("samples", 7),))) == 7
-    assert passes_of(Asked("grad_cam")) is None
+    assert expected_passes(Asked("rise")) == METHODS["rise"].parameters["samples"].default
+    assert expected_passes(Asked("rise", parameters=(("samples", 7),))) == 7
+    assert expected_passes(Asked("grad_cam")) is None

@@ -17,7 +17,7 @@ from sightline.models.model import Model
 from sightline.predictions import predict
 from sightline.targets import Unit
 
-__all__ = ["Asked", "Chosen", "Given", "Subject", "explained", "known", "passes_of", "predicted"]
+__all__ = ["Asked", "Chosen", "Given", "Subject", "expected_passes", "explained", "known", "predicted"]
 
 
 class Given(Protocol):
@@ -86,7 +86,7 @@ def as_target(said: str | Unit) -> Any:
     return int(said) if isinstance(said, str) and said.isdigit() else said
 
 
-def passes_of(asked: Asked) -> int | None:
+def expected_passes(asked: Asked) -> int | None:
     """Return about how many passes an explanation takes, where a parameter says it: its samples or steps."""
     values = {p.name: p.default for p in METHODS[asked.method].parameters.values()} | dict(asked.parameters)
     found = values.get("samples") or values.get("steps")

@@ -11,10 +11,10 @@ from sightline.app.course.figures import figures, map_figure, photo_figure
 from sightline.app.course.lesson import Lesson, Verdict
 from sightline.app.course.parts import exercise, experiment, facts, look, read_more, text
 from sightline.app.course.subjects import SCENES, ask, chosen_scene, drawn, model, percent, share_on
+from sightline.app.parts.explaining import explained_here
 from sightline.app.parts.picture import example
-from sightline.app.parts.work import stoppable
 from sightline.app.store import store_of
-from sightline.app.subject import Asked, Subject, explained, known
+from sightline.app.subject import Asked, Subject
 from sightline.explanation import Explanation
 from sightline.geometry import restore
 from sightline.models.model import Model
@@ -101,11 +101,10 @@ def _tried() -> tuple[Subject, int, float] | None:
         noise = st.slider("Noise", 0.0, 1.0, 0.15, 0.05, key="smooth-grad-noise", bind="query-params")
     asked = Asked("smooth_grad", "top1", (("noise", noise), ("samples", copies)))
     net = model("honest")
-    if not known(net, subject, asked) and not stoppable(
-        "SmoothGrad", SLUG, lambda tick: explained(net, subject, asked, tick)
-    ):
+    e = explained_here(net, subject, asked, SLUG, "SmoothGrad")
+    if e is None:
         return None
-    e, plain = explained(net, subject, asked), ask(net, subject, "gradient")
+    plain = ask(net, subject, "gradient")
     copy, chance = store_of(private=False).get(
         ("noisy", net.key, subject.key, noise, e.target.label),
         lambda: on_noise(net.model, subject.image, noise, e.target.label),

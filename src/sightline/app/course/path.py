@@ -9,9 +9,9 @@ from sightline.app.course.figures import figures, map_figure, photo_figure
 from sightline.app.course.lesson import Lesson, Verdict
 from sightline.app.course.parts import exercise, experiment, facts, look, read_more, text
 from sightline.app.course.subjects import drawn, model, percent, pictured, share_on
+from sightline.app.parts.explaining import explained_here
 from sightline.app.parts.picture import example
-from sightline.app.parts.work import stoppable
-from sightline.app.subject import Asked, Subject, explained, known
+from sightline.app.subject import Asked, Subject, explained
 from sightline.explanation import Explanation
 
 __all__ = ["BASELINES", "LESSON", "blackened", "judged", "made", "on_star"]
@@ -114,10 +114,9 @@ def _tried() -> tuple[str, str, int]:
         baseline = st.selectbox("Baseline", BASELINES, key="ig-baseline", bind="query-params")
         steps = st.select_slider("Steps", STEPS, 10, key="ig-steps", bind="query-params")
     subject, net, asked = _subject(picture), model("honest"), _asked(baseline, steps)
-    if known(net, subject, asked) or stoppable(
-        "Integrated gradients", SLUG, lambda tick: explained(net, subject, asked, tick)
-    ):
-        _shown(subject, explained(net, subject, asked), baseline)
+    e = explained_here(net, subject, asked, SLUG, "Integrated gradients")
+    if e is not None:
+        _shown(subject, e, baseline)
     return picture, baseline, steps
 
 

@@ -9,9 +9,9 @@ from sightline.app.course.figures import figures, map_figure, photo_figure, posi
 from sightline.app.course.lesson import Lesson, Verdict
 from sightline.app.course.parts import exercise, experiment, look, read_more, text
 from sightline.app.course.subjects import drawn, model, percent
+from sightline.app.parts.explaining import explained_here
 from sightline.app.parts.picture import example
-from sightline.app.parts.work import stoppable
-from sightline.app.subject import Asked, Chosen, explained, known
+from sightline.app.subject import Asked, Chosen, explained
 from sightline.explanation import Explanation
 
 __all__ = ["LESSON", "METHODS_TRIED", "carded", "judged"]
@@ -88,10 +88,9 @@ def _tried() -> tuple[str, str]:
         name = st.selectbox("Model", ("honest", "cheating"), key="trust-model", bind="query-params")
         method = st.selectbox("Method", METHODS_TRIED, key="trust-method", bind="query-params")
     chosen, subject, asked = model(name), example(_PICTURE), _asked(method)
-    if known(chosen, subject, asked) or stoppable(
-        "The checks", SLUG, lambda tick: explained(chosen, subject, asked, tick)
-    ):
-        _shown(chosen, carded(name, method))
+    e = explained_here(chosen, subject, asked, SLUG, "The checks")
+    if e is not None:
+        _shown(chosen, e)
     return name, method
 
 

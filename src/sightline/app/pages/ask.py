@@ -10,6 +10,7 @@ import streamlit as st
 from sightline.app.asking import Trial, answer_known, answered, changed_subject
 from sightline.app.parts.changes import changed_bars, elsewhere_chart, outlined, points
 from sightline.app.parts.classes import chosen_class
+from sightline.app.parts.explaining import explained_here
 from sightline.app.parts.looks import Looks
 from sightline.app.parts.maps import seen
 from sightline.app.parts.methods import asked_method
@@ -18,7 +19,7 @@ from sightline.app.parts.picture import chosen_picture
 from sightline.app.parts.regions import FILL_NAMES, How, chosen_how, chosen_region
 from sightline.app.parts.viewer import Seen, legend_of, viewer
 from sightline.app.parts.work import stoppable, told
-from sightline.app.subject import Asked, Chosen, Subject, explained, known, predicted
+from sightline.app.subject import Asked, Chosen, Subject, predicted
 from sightline.covering import RegionAnswer, heat_share, percent
 from sightline.explanation import Explanation
 
@@ -51,7 +52,7 @@ def _asked(subject: Subject, chosen: Chosen, asked: Asked) -> None:
     with left:
         target = chosen_class(chosen, predicted(chosen, subject), with_bars=False)
         asked = replace(asked, target=target)
-        e = _explained(subject, chosen, asked, "ask-before")
+        e = explained_here(chosen, subject, asked, "ask-before")
         if e is None:
             return
         box = chosen_region(e, [Seen("Photo", subject.image, f"The picture: {subject.name}"), _map(e, "Map")])
@@ -70,15 +71,6 @@ def _asked(subject: Subject, chosen: Chosen, asked: Asked) -> None:
             _claim(compared, e)
     _maps(subject, chosen, asked, answer, e)
     _history(subject, chosen, answer, how)
-
-
-def _explained(subject: Subject, chosen: Chosen, asked: Asked, key: str) -> Explanation | None:
-    """Return the map, None where it was stopped."""
-    if not known(chosen, subject, asked) and not stoppable(
-        asked.method, key, lambda tick: explained(chosen, subject, asked, tick)
-    ):
-        return None
-    return explained(chosen, subject, asked)
 
 
 def _map(e: Explanation, name: str) -> Seen:
@@ -137,7 +129,7 @@ def _maps(subject: Subject, chosen: Chosen, asked: Asked, answer: RegionAnswer, 
     )
     again = replace(asked, target=str(answer.index))
     with told():
-        now = _explained(changed_subject(subject, answer), chosen, again, "ask-after")
+        now = explained_here(chosen, changed_subject(subject, answer), again, "ask-after")
         if now is not None:
             pictures = [_map(e, "Before"), _map(now, "After")]
             legend = legend_of(e.style, None)

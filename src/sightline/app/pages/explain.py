@@ -8,6 +8,7 @@ import streamlit as st
 
 from sightline.app.pages import ask, check
 from sightline.app.parts.classes import chosen_class, chosen_contrast
+from sightline.app.parts.explaining import explained_here
 from sightline.app.parts.looks import Looks, chosen_looks
 from sightline.app.parts.maps import map_card
 from sightline.app.parts.methods import asked_methods
@@ -15,8 +16,8 @@ from sightline.app.parts.model import chosen_model
 from sightline.app.parts.picture import chosen_picture
 from sightline.app.parts.share import phone_hint, share
 from sightline.app.parts.viewer import Seen, viewer
-from sightline.app.parts.work import stoppable, told
-from sightline.app.subject import Asked, Chosen, Subject, explained, known, passes_of, predicted
+from sightline.app.parts.work import told
+from sightline.app.subject import Asked, Chosen, Subject, predicted
 
 __all__ = ["page"]
 
@@ -57,11 +58,10 @@ def _asked_classes(subject: Subject, chosen: Chosen) -> tuple[str, str | None]:
 
 def _explained(subject: Subject, chosen: Chosen, asked: Asked, looks: Looks) -> None:
     key = asked.method
-    if not known(chosen, subject, asked) and not stoppable(
-        asked.method, key, lambda tick: explained(chosen, subject, asked, tick), passes_of(asked)
-    ):
+    e = explained_here(chosen, subject, asked, key)
+    if e is None:
         return
-    map_card(explained(chosen, subject, asked), looks, key)
+    map_card(e, looks, key)
     with st.container(horizontal=True):
         for page, words, icon in _NEXT:
             if st.button(words, key=f"{words}-{key}", type="tertiary", icon=icon):

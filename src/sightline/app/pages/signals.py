@@ -9,15 +9,16 @@ import streamlit as st
 
 from sightline.app.parts.classes import chosen_class
 from sightline.app.parts.digits import digits_shown
+from sightline.app.parts.explaining import explained_here
 from sightline.app.parts.looks import COLORMAPS
 from sightline.app.parts.methods import asked_methods
 from sightline.app.parts.series import chosen_series
 from sightline.app.parts.series_card import series_card
 from sightline.app.parts.series_chart import Laid, Paint, alt_of, series_figure
 from sightline.app.parts.series_model import chosen_series_model
-from sightline.app.parts.work import stoppable, told
+from sightline.app.parts.work import told
 from sightline.app.series import Series, explained_class, is_of_digits, placed_digit
-from sightline.app.subject import Asked, Chosen, explained, known, predicted
+from sightline.app.subject import Asked, Chosen, predicted
 from sightline.demo.mnist1d import Placed
 from sightline.explanation import Explanation
 from sightline.signals import read_signal
@@ -99,15 +100,12 @@ def _explained(series: Series, chosen: Chosen, asked: Sequence[Asked]) -> Found:
     found: Found = []
     for one in asked:
         with told():
-            if known(chosen, series, one) or _made(series, chosen, one):
-                found.append((one, explained(chosen, series, one)))
+            e = explained_here(chosen, series, one, f"signals-{one.method}")
+            if e is not None:
+                found.append((one, e))
     if not asked:
         st.info("Choose a method on the left.", icon=":material/arrow_back:")
     return found
-
-
-def _made(series: Series, chosen: Chosen, asked: Asked) -> bool:
-    return stoppable(asked.method, f"signals-{asked.method}", lambda tick: explained(chosen, series, asked, tick))
 
 
 def _charted(series: Series, chosen: Chosen, found: Found, template: Placed | None, looks: _Looks) -> None:

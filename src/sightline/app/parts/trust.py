@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from sightline.app.parts.explaining import explained_here
 from sightline.app.parts.looks import Looks
 from sightline.app.parts.maps import seen
 from sightline.app.parts.viewer import legend_of, viewer
-from sightline.app.parts.work import stoppable, told
-from sightline.app.subject import Asked, Chosen, Subject, explained, known
+from sightline.app.parts.work import told
+from sightline.app.subject import Asked, Chosen, Subject, explained
 from sightline.evaluation.card import Answer, TrustCard, Verdict
 from sightline.evaluation.checking import HOW
 from sightline.explanation import Explanation
@@ -67,10 +68,9 @@ def _card(chosen: Chosen, subject: Subject, asked: Asked, key: str, place: Any) 
     """Make a map's card, or return the one that is remembered, and show its headline."""
     full = replace(asked, check=True)
     with place, told():
-        if known(chosen, subject, full) or stoppable(
-            f"Checking {asked.method}", key, lambda tick: explained(chosen, subject, full, tick)
-        ):
-            card = explained(chosen, subject, full).check
+        e = explained_here(chosen, subject, full, key, f"Checking {asked.method}")
+        if e is not None:
+            card = e.check
             st.markdown(f"**{card.headline.partition('? ')[2]}**" if card else "")
             return card
     return None
