@@ -1,0 +1,1 @@
+"""Explanations of data sets of any size: sources, two engines, a store that survives being killed, queries, audit."""

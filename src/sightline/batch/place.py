@@ -1,0 +1,157 @@
+"""Where a store lies: a folder, or an object store; whole files are put there, read and listed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import InputError
+
+__all__ = ["Folder", "Place", "Remote", "place_of"]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of this machine: files are written aside, brought to the disk and renamed."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def put(self, name: str, data: bytes, *, fresh: bool = False) -> None:
+        """Write a file whole or not at all; with ``fresh`` FileExistsError is raised where there is one."""
+        file = self.path / name
+        aside = file.with_name(f".{file.name}.{os.getpid()}.part")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if fresh:
+                os.link(aside, file)
+            else:
+                aside.replace(file)
+            _sync(file.parent)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                aside.unlink()
+
+    def get(self, name: str) -> bytes:
+        """Read a file; FileNotFoundError where there is none."""
+        return (self.path / name).read_bytes()
+
+    def names(self, below: str) -> list[str]:
+        """List the files below a folder, sorted, those that were not finished too."""
+        at = self.path / below
+        return sorted(p.relative_to(self.path).as_posix() for p in at.rglob("*") if p.is_file())
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def uri(self, name: str) -> str:
+        """Return a file's path."""
+        return str(self.path / name)
+
+    @contextlib.contextmanager
+    def locked(self, *, wait: bool) -> Iterator[None]:
+        """Hold the store for writing; the lock goes with the process, however that ends.
+
+        Raises InputError where another process holds it, unless that is waited for.
+        """
+        import fcntl
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                stream.seek(0)
+                owner = stream.read().strip()
+                raise InputError(
+                    f"{self.path} is being written by another run{f' (process {owner})' if owner else ''}; wait for it "
+                    "with --wait, or name another --out."
+                ) from None
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
+            yield
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder of an object store, by its URL: an object is there whole or not at all, and nothing is renamed."""
+
+    files: Any
+    root: str
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def put(self, name: str, data: bytes, *, fresh: bool = False) -> None:
+        """Write an object; with ``fresh`` FileExistsError is raised where there is one."""
+        self.files.pipe_file(f"{self.root}/{name}", data, mode="create" if fresh else "overwrite")
+
+    def get(self, name: str) -> bytes:
+        """Read an object; FileNotFoundError where there is none."""
+        return bytes(self.files.cat_file(f"{self.root}/{name}"))
+
+    def names(self, below: str) -> list[str]:
+        """List the objects below a folder, sorted."""
+        found = self.files.find(f"{self.root}/{below}")
+        return sorted(str(f).lstrip("/").removeprefix(self.root.lstrip("/") + "/") for f in found)
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        self.files.rm_file(f"{self.root}/{name}")
+
+    def uri(self, name: str) -> str:
+        """Return an object's URL."""
+        return f"{self.url}/{name}"
+
+    @contextlib.contextmanager
+    def locked(self, *, wait: bool) -> Iterator[None]:
+        """Hold nothing: two runs meet at the manifest, where an entry is only ever created."""
+        yield
+
+
+Place = Folder | Remote
+
+
+def place_of(where: str | os.PathLike[str]) -> Place:
+    """Return the place that a path or URL names.
+
+    Raises InputError for a URL whose kind is unknown here.
+    """
+    said = os.fspath(where)
+    if "://" not in said:
+        return Folder(Path(said))
+    import fsspec
+
+    try:
+        files, root = fsspec.core.url_to_fs(said)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{said}: {error}") from None
+    if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
+        return Folder(Path(root))
+    return Remote(files, root.rstrip("/"), said.rstrip("/"))
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder's entries to the disk, where the system does that of folders."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,207 @@
+"""The store: Parquet parts that are never rewritten, and a manifest of entries that says which of them count.
+
+    STORE/store.json                              what every part has in common: format, heatmap's shape, raw or not
+    STORE/manifest/00000001.json                  one commit: its parts, of which images, by which asks
+    STORE/explanations/weights=HASH/by=METHOD/    parts of the table ``explanations``
+    STORE/images/                                 parts that map URI, size and time or etag to the content's hash
+
+A part is put whole and then named by an entry; one that no entry names does not count. In a folder the next writer
+removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from sightline.batch.place import Folder, Place, place_of
+from sightline.batch.table import as_parquet, schema
+from sightline.errors import InputError
+
+__all__ = ["FORMAT", "Commit", "Settings", "Store", "open_store", "writing"]
+
+FORMAT = 1
+_SETTINGS = "store.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all parts of a store have in common: the heatmaps' shape, and whether raw attributions are kept."""
+
+    heatmap: tuple[int, ...]
+    raw: bool = False
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One entry of the manifest: its parts, and by which asks (see `sightline.batch.job`) its images are done."""
+
+    number: int
+    explanations: tuple[str, ...]
+    images: str
+    asks: tuple[str, ...]
+    rows: int
+    failed: int
+    count: int
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store as its manifest says it is, at the moment of opening."""
+
+    place: Place
+    settings: Settings
+    commits: tuple[Commit, ...] = ()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of ``explanations``."""
+        return schema(self.settings.heatmap, raw=self.settings.raw)
+
+    @property
+    def parts(self) -> list[str]:
+        """The URIs of the parts of ``explanations`` that count, in the order in which they were committed."""
+        return [self.place.uri(name) for commit in self.commits for name in commit.explanations]
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read rows of ``explanations`` into memory: all of them, with the named columns or all."""
+        import pyarrow.parquet as pq
+
+        wanted = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
+        names = [name for commit in self.commits for name in commit.explanations]
+        tables = [
+            pq.read_table(pa.BufferReader(self.place.get(n)), columns=wanted.names, partitioning=None) for n in names
+        ]
+        return pa.concat_tables([wanted.empty_table(), *tables])
+
+
+def open_store(where: str | os.PathLike[str]) -> Store:
+    """Open a store to read it.
+
+    Raises InputError where there is none, or one of a newer version.
+    """
+    place = place_of(where)
+    settings = _settings(place)
+    if settings is None:
+        raise InputError(f"{where} holds no store; sightline batch SOURCE --out {where} makes one.")
+    return Store(place, settings, _commits(place))
+
+
+@contextmanager
+def writing(where: str | os.PathLike[str], settings: Settings, *, wait: bool = False) -> Iterator[Writer]:
+    """Hold a store for writing, made where there is none; what an interrupted run left behind is removed.
+
+    Raises InputError where another run holds it, or it is of other settings or a newer version.
+    """
+    place = place_of(where)
+    _refuse_strange(place, where)
+    with place.locked(wait=wait):
+        found = _settings(place)
+        if found is None:
+            place.put(_SETTINGS, json.dumps(asdict(settings)).encode() + b"\n")
+        elif found != settings:
+            raise InputError(f"{where} holds {_said(found)}; {_said(settings)} came: name another --out.")
+        commits = _commits(place)
+        if isinstance(place, Folder):  # elsewhere what no entry names may be a part that another run is about to enter
+            _remove_unnamed(place, commits)
+        yield Writer(Store(place, settings, commits))
+
+
+@dataclass(eq=False)
+class Writer:
+    """A store held for writing."""
+
+    store: Store
+    token: str = field(default_factory=lambda: secrets.token_hex(4))  # two runs on an object store share no name
+
+    def commit(self, images: pa.Table, rows: pa.Table, asks: Sequence[str], about: Mapping[str, Any]) -> Commit:
+        """Add rows and the images that they are of; when this returns they are on the disk and count."""
+        place, number = self.store.place, len(self.store.commits) + 1
+        listed = f"images/{number:08}-{self.token}.parquet"
+        place.put(listed, as_parquet(images))
+        parts = tuple(self._put(number, *part) for part in _partitions(rows))
+        failed = len(rows) - rows["error"].null_count
+        entry = Commit(number, parts, listed, tuple(asks), len(rows), failed, len(images), dict(about))
+        self._enter(entry)
+        self.store = replace(self.store, commits=(*self.store.commits, entry))
+        return entry
+
+    def _put(self, number: int, weights: str, method: str, rows: pa.Table) -> str:
+        name = f"explanations/weights={weights}/by={method}/{number:08}-{self.token}.parquet"
+        self.store.place.put(name, as_parquet(rows))
+        return name
+
+    def _enter(self, entry: Commit) -> None:
+        try:
+            self.store.place.put(_entry_name(entry.number), json.dumps(asdict(entry)).encode() + b"\n", fresh=True)
+        except FileExistsError:
+            raise InputError(
+                f"{self.store.place} was written by another run meanwhile; let it end, then go on with --resume."
+            ) from None
+
+
+def _partitions(rows: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
+    import pyarrow.compute as pc
+
+    pairs = rows.select(["weights_hash", "method"]).group_by(["weights_hash", "method"], use_threads=False).aggregate([])
+    for pair in pairs.to_pylist():
+        mine = pc.and_(*(pc.equal(rows[name], value) for name, value in pair.items()))
+        yield pair["weights_hash"], pair["method"], rows.filter(mine)
+
+
+def _entry_name(number: int) -> str:
+    return f"manifest/{number:08}.json"
+
+
+def _settings(place: Place) -> Settings | None:
+    try:
+        found = json.loads(place.get(_SETTINGS))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise InputError(f"{place}/{_SETTINGS} is damaged; name another --out.") from None
+    if found.get("format", 0) > FORMAT:
+        raise InputError(
+            f"{place} was written by a newer version of Sightline (format {found['format']}, this one reads {FORMAT}); "
+            "update Sightline, or name another store."
+        )
+    return Settings(tuple(found["heatmap"]), found["raw"], found["format"])
+
+
+def _commits(place: Place) -> tuple[Commit, ...]:
+    entries = (json.loads(place.get(n)) for n in place.names("manifest") if not n.rpartition("/")[2].startswith("."))
+    return tuple(Commit(**{**e, "explanations": tuple(e["explanations"]), "asks": tuple(e["asks"])}) for e in entries)
+
+
+def _remove_unnamed(place: Place, commits: Sequence[Commit]) -> None:
+    """Remove what a run put and did not live to enter."""
+    known = {name for c in commits for name in (*c.explanations, c.images, _entry_name(c.number))}
+    for below in ("explanations", "images", "manifest"):
+        for name in place.names(below):
+            if name not in known:
+                place.remove(name)
+
+
+def _refuse_strange(place: Place, where: Any) -> None:
+    """Refuse a folder that holds other things: parts would be looked for, and removed, among them."""
+    if not isinstance(place, Folder) or not place.path.exists():
+        return
+    if not place.path.is_dir():
+        raise InputError(f"{where} is a file; name a folder for the store, as --out store.")
+    held = {p.name for p in place.path.iterdir()} - {"lock"}
+    if held and _SETTINGS not in held and not all(name.startswith(f".{_SETTINGS}") for name in held):
+        raise InputError(f"{where} holds other files and no store; name another --out.")
+
+
+def _said(settings: Settings) -> str:
+    size = "x".join(map(str, settings.heatmap))
+    return f"heatmaps of {size}{' and raw attributions' if settings.raw else ''}"
