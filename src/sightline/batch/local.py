@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from sightline.batch.decoding import Decoded, Decoders, reader_of
 from sightline.batch.rows import Work, rows_of
@@ -15,7 +15,7 @@ __all__ = ["outcome_of", "run_local"]
 IsKnown = Callable[[str, Sequence[str]], bool]
 
 
-def run_local(work: Work, units: Iterator[Unit], workers: int, is_known: IsKnown) -> Iterator[Outcome]:
+def run_local(work: Work, units: Iterator[Unit], workers: int, is_known: IsKnown) -> Generator[Outcome]:
     """Yield the outcome of each unit, in their order; contents that are known by then are not explained again."""
     begun: deque[Unit] = deque()
 

@@ -1,16 +1,229 @@
-"""The Ray engine: tasks decode and actors explain, on a cluster or here."""
+"""The Ray engine: units go through a pool of actors, each a local engine in small, on a cluster or here.
+
+A block of the data set is one unit, so that batches are made of the same images as locally, whatever is restarted.
+Files are read by our own decoding and not by Ray's readers, which turn no picture as its EXIF says and know no limits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import contextlib
+import itertools
+import os
+import pickle
+import platform
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+from typing import Any
 
+import pyarrow as pa
+import torch
+
+from sightline.batch.cluster import Actors, actors_of, connected
+from sightline.batch.decoding import Decoded, Decoders, reader_of
 from sightline.batch.job import Job
+from sightline.batch.local import outcome_of
+from sightline.batch.rows import Work
 from sightline.batch.units import Outcome, Unit
-from sightline.errors import ParameterError
+from sightline.errors import ModelError, SightlineError
 
 __all__ = ["run_ray"]
 
+IsKnown = Callable[[str, Sequence[str]], bool]
+_AHEAD = 3  # units that an actor has: one is explained, one decoded, one waits
+_TRIES = 3  # that a unit may take its actor down before the run ends
 
-def run_ray(job: Job, units: Iterator[Unit], workers: int, address: str | None) -> Iterator[Outcome]:
-    """Yield the outcome of each unit, in their order."""
-    raise ParameterError(f"engine='ray' with {workers} workers at {address}: not there yet.")
+
+def run_ray(
+    work: Work, units: Iterator[Unit], workers: int | None, address: str | None, is_known: IsKnown
+) -> Generator[Outcome]:
+    """Yield the outcome of each unit, in their order; units of which all is known at the start are not explained again.
+
+    ``workers`` are actors that explain; None is one for each GPU, or on CPUs one for each machine.
+    Raises what the local engine does, InputError without Ray or its cluster, ParameterError for no actors.
+    """
+    with connected(address, workers) as (ray, own):
+        actors = actors_of(ray, workers, work.plan.model.device.type, own=own)
+        feed = _Feeding(ray, units, ahead=(_AHEAD + 1) * actors.count + 2)
+        with feed:
+            for block in _blocks(ray, work, actors, feed, is_known):
+                yield feed.outcome(*pickle.loads(block))  # noqa: S301 - our own actors' bytes
+
+
+def _blocks(ray: Any, work: Work, actors: Actors, feed: _Feeding, is_known: IsKnown) -> Iterator[bytes]:
+    """Yield what the actors say of each unit, in the units' order."""
+    known = ray.put(is_known)
+    pool = ray.data.ActorPoolStrategy(
+        size=actors.count, max_tasks_in_flight_per_actor=_AHEAD, enable_true_multi_threading=True
+    )
+    with ray.data.DataContext.current(_context(ray)):
+        fed = ray.data.from_items([{"unit": b""}]).map_batches(
+            partial(_fed, feed.actor), batch_format="pyarrow", num_cpus=0
+        )
+        found = fed.map_batches(
+            Explainer,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=pool,
+            num_cpus=actors.cpus,
+            num_gpus=actors.gpus or None,
+            max_concurrency=_AHEAD,
+            max_task_retries=_TRIES,
+            fn_constructor_args=(work.job, actors, os.getcwd(), known),
+        )
+    for table in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from (one for one in table["unit"].to_pylist() if one)
+
+
+def _context(ray: Any) -> Any:
+    """Return settings for blocks of one unit, in order, without bars."""
+    context = ray.data.DataContext.get_current().copy()
+    context.target_max_block_size = 1
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    return context
+
+
+class Explainer:
+    """An actor: the model, opened once, and processes that decode for it."""
+
+    def __init__(self, job: Job, actors: Actors, folder: str, known: Any) -> None:
+        import ray
+
+        if os.path.isdir(folder):
+            os.chdir(folder)  # a model's file may be named from there
+        self.threads, self.is_known = actors.threads, ray.get(known)
+        self.decoding, self.explaining = threading.Lock(), threading.Lock()
+        self.error: SightlineError | None = None
+        try:
+            self.work = Work.of(job, job.open_model())
+            self.decoders = Decoders(reader_of(self.work.plan.model), actors.decoders)
+        except SightlineError as error:
+            self.error = error
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Explain a unit; an error that ends the run is handed on as it is, without where in Ray it arose."""
+        said = block["unit"][0].as_py()
+        return pa.table({"unit": pa.array([self._explained(said) if said else b""], pa.large_binary())})
+
+    def _explained(self, said: bytes) -> bytes:
+        number, unit = pickle.loads(said)  # noqa: S301 - our own driver's bytes
+        try:
+            found = self._outcome(unit)
+        except SightlineError as error:
+            return pickle.dumps((number, error))
+        return pickle.dumps((number, (found.contents, found.rows)))
+
+    def _outcome(self, unit: Unit) -> Outcome:
+        if self.error is not None:
+            raise self.error
+        if not set(unit.asks) <= {ask.hash for ask in self.work.asks}:
+            raise ModelError(f"{self.work.job.name}: other weights or preprocessing on {platform.node()} than here.")
+        with self.decoding:
+            images = next(self.decoders.map(iter([unit.items])))
+        with self.explaining:
+            torch.set_num_threads(self.threads)  # of this thread alone: each call may have another
+            return outcome_of(self.work, unit, images, self._fresh(unit, images))
+
+    def _fresh(self, unit: Unit, images: Sequence[Decoded]) -> Sequence[Decoded]:
+        """Leave out what was known when the run began only where no batch is cut by it: its rows would change."""
+        broken = [one for one in images if one.error is not None]
+        known = all(self.is_known(str(one.hash), unit.asks) for one in images if one.error is None)
+        return broken if known else images
+
+
+def _fed(feed: Any, _: pa.Table) -> Iterator[pa.Table]:
+    """Yield units as the driver has them ready, from the first, also when this task is done again."""
+    import ray
+
+    for number in itertools.count():
+        said = ray.get(feed.take.remote(number))
+        if said is None:
+            return
+        yield pa.table({"unit": pa.array([said], pa.large_binary())})
+
+
+class Feed:
+    """An actor by which the driver is asked for units: it holds none for longer than it takes to hand them on."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[int] = asyncio.Queue()
+        self.given: dict[int, asyncio.Future[bytes | None]] = {}
+
+    async def take(self, number: int) -> bytes | None:
+        """Return a unit, once the driver has given it."""
+        await self.asked.put(number)
+        try:
+            return await self._place(number)
+        finally:
+            self.given.pop(number, None)
+
+    async def wanted(self) -> int:
+        """Return the number of a unit that was asked for."""
+        return await self.asked.get()
+
+    async def give(self, number: int, said: bytes | None) -> None:
+        """Hand on a unit; None says that there are no more."""
+        if not self._place(number).done():
+            self._place(number).set_result(said)
+
+    def _place(self, number: int) -> asyncio.Future[bytes | None]:
+        return self.given.setdefault(number, asyncio.get_running_loop().create_future())
+
+
+class _Feeding:
+    """The driver's side of a feed: this thread cuts units and keeps them until they are done, another hands them on."""
+
+    def __init__(self, ray: Any, units: Iterator[Unit], ahead: int) -> None:
+        self.ray, self.units, self.ahead = ray, units, ahead
+        self.begun: dict[int, tuple[Unit, bytes]] = {}
+        self.cut, self.ended = 0, False
+        self.changed = threading.Condition()
+        self.actor = ray.remote(Feed).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> None:
+        self._cut()
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        with self.changed:
+            self.ended = True
+            self.changed.notify()
+        self.ray.kill(self.actor)
+        self.thread.join()
+
+    def outcome(self, number: int, found: SightlineError | tuple[list[str | None], list[dict[str, Any]]]) -> Outcome:
+        """Return the outcome of a unit, and cut as many as are done; raise the error that it met."""
+        if isinstance(found, SightlineError):
+            raise found
+        with self.changed:
+            unit, _ = self.begun.pop(number)
+        self._cut()
+        return Outcome(unit, *found)
+
+    def _cut(self) -> None:
+        while len(self.begun) < self.ahead and not self.ended:
+            unit = next(self.units, None)
+            said = b"" if unit is None else pickle.dumps((self.cut, unit))
+            with self.changed:
+                if unit is None:
+                    self.ended = True
+                else:
+                    self.begun[self.cut] = unit, said
+                    self.cut += 1
+                self.changed.notify()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(self.ray.exceptions.RayError):  # the actor is killed at the end of the run
+            while True:
+                number = self.ray.get(self.actor.wanted.remote())
+                self.ray.get(self.actor.give.remote(number, self._said(number)))
+
+    def _said(self, number: int) -> bytes | None:
+        """Return a unit once it is cut; nothing for one that is done, None for one that will never be."""
+        with self.changed:
+            self.changed.wait_for(lambda: number < self.cut or self.ended)
+            return self.begun.get(number, (None, b""))[1] if number < self.cut else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -188,8 +189,10 @@ def run(
         summary = Summary(str(writer.store.place))
         going = _Run(job, writer, done, summary, about)
         try:
-            for outcome in _outcomes(work, _counted(found, done, summary, on_images), size, done, how):
-                on_images(going.take(outcome))
+            counted = _counted(found, done, summary, on_images)
+            with closing(_outcomes(work, counted, size, done, how)) as outcomes:
+                for outcome in outcomes:
+                    on_images(going.take(outcome))
         except KeyboardInterrupt:
             going.flush()
             raise
@@ -198,14 +201,14 @@ def run(
     return summary
 
 
-def _outcomes(work: Work, items: Iterator[Item], size: int, done: Done, how: How) -> Iterator[Outcome]:
+def _outcomes(work: Work, items: Iterator[Item], size: int, done: Done, how: How) -> Generator[Outcome]:
     units = units_of(items, size, done)
-    workers = how.workers if how.workers is not None else max(1, (os.cpu_count() or 2) // 2)
     if how.engine == "local":
+        workers = how.workers if how.workers is not None else max(1, (os.cpu_count() or 2) // 2)
         return run_local(work, units, workers, done.has_content)
     from sightline.batch.ray import run_ray
 
-    return run_ray(work.job, units, workers, how.ray_address)
+    return run_ray(work, units, how.workers, how.ray_address, done.has_content)
 
 
 def _counted(source: Source, done: Done, summary: Summary, on_images: Callable[[int], None]) -> Iterator[Item]:
