@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,9 +26,15 @@ __all__ = ["Actors", "actors_of", "connected"]
 
 _ANSWERS = 5.0
 _STORE_BYTES = 256 << 20  # units and rows pass through it, no pictures
-_SESSION = 75  # bytes that Ray adds to its folder for a socket's path, which has 107 at most
+_FOLDER = "sightline-ray-"
+_SOCKETS = 90  # bytes that our folder and Ray's own add to the path of a socket, which has 107 at most
 _PASSED_ON = ("SIGHTLINE_", "KERAS_", "OMP_NUM_THREADS", "PYTHONPATH", "TORCH_HOME", "HF_")
-_ALONE = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # the latter: on 127.0.0.1 only
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+_ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # only then does Ray listen on 127.0.0.1 alone
+    "RAY_memory_monitor_refresh_ms": "0",  # or it ends our actors when others fill this machine's memory
+}
+_NO_CLUSTER = "no Ray cluster answers there; start one with ray start --head, or leave the option out"
 
 
 @dataclass(frozen=True)
@@ -41,11 +52,11 @@ class Actors:
 def connected(address: str | None, actors: int | None) -> Iterator[tuple[Any, bool]]:
     """Have Ray ready: as it is, on the cluster of an address (or of RAY_ADDRESS), or on one of our own.
 
-    Yields Ray, and whether it is of this machine alone. Raises InputError without Ray, and where no cluster answers
-    within some seconds.
+    Yields Ray, and whether the cluster is our own. Raises InputError without Ray, and where no cluster answers within
+    some seconds.
     """
     named = address or os.environ.get("RAY_ADDRESS") or "local"
-    with _environment({"RAY_USAGE_STATS_ENABLED": "0"} | (_ALONE if named == "local" else {})), _ray() as ray:
+    with _environment(_QUIET | (_ALONE if named == "local" else {})), _ray() as ray:
         if ray.is_initialized():
             yield ray, False
         elif named == "local":
@@ -105,56 +116,66 @@ def _ray() -> Iterator[Any]:
         for log in logs:
             log.setLevel(logging.CRITICAL)
         try:
-            yield ray
+            # What befell a task and was made good: Ray prints it on stdout, whatever log_to_driver says.
+            with _replaced(ray._private.worker, "print_to_stdstream", lambda *_, **__: None):
+                yield ray
         finally:
             for log, level in logs.items():
                 log.setLevel(level)
 
 
 @contextlib.contextmanager
-def _own(ray: Any, cpus: int) -> Iterator[None]:
-    folder = tempfile.mkdtemp(prefix="sightline-ray-", dir=_short_folder())
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    kept = getattr(module, name)
+    setattr(module, name, value)
     try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
         yield
     finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        setattr(module, name, kept)
 
 
-def _short_folder() -> str | None:
-    """Return a folder for temporary files in which sockets can be named, None for the usual one."""
-    return None if len(tempfile.gettempdir()) + _SESSION < 107 - len("/sightline-ray-12345678") else "/tmp"  # noqa: S108
+@contextlib.contextmanager
+def _own(ray: Any, cpus: int) -> Iterator[None]:
+    with _folder() as folder, _ending():
+        try:
+            # Set by a variable that is read once: Ray may have been imported before.
+            with _stderr_aside(folder), _replaced(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False):
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    object_store_memory=_STORE_BYTES,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(folder),
+                )
+            _end_on_sigterm()
+            yield
+        finally:
+            ray.shutdown()
 
 
 @contextlib.contextmanager
 def _joined(ray: Any, address: str) -> Iterator[None]:
     _refuse_unreachable(address)
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}},
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"--ray-address {address}: {_NO_CLUSTER} ({str(error).splitlines()[0]}).") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-_NO_CLUSTER = "no Ray cluster of this version answers there; start one with ray start --head, or leave the option out"
+    passed_on = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+    with tempfile.TemporaryDirectory() as folder, _ending():
+        try:
+            with _stderr_aside(Path(folder)):
+                ray.init(
+                    address=address,
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    runtime_env={"env_vars": passed_on},
+                )
+            _end_on_sigterm()
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(f"--ray-address {address}: {_NO_CLUSTER} ({str(error).splitlines()[0]}).") from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _refuse_unreachable(address: str) -> None:
@@ -163,10 +184,62 @@ def _refuse_unreachable(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
-        raise InputError(
-            f"--ray-address {address}: wanted HOST:PORT of a cluster that this machine is in, or auto."
-        )
+        raise InputError(f"--ray-address {address}: wanted HOST:PORT of a cluster that this machine is in, or auto.")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWERS).close()
     except (OSError, OverflowError) as error:
         raise InputError(f"--ray-address {address}: {_NO_CLUSTER} ({error}).") from None
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Have a folder for a cluster's files, gone afterwards; those that a killed run left behind go too."""
+    at = tempfile.gettempdir()
+    within = Path(at if len(os.fsencode(at)) + _SOCKETS <= 107 else "/tmp")  # noqa: S108
+    for left in within.glob(f"{_FOLDER}*/lock"):
+        with contextlib.suppress(OSError), left.open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=within))
+    with (folder / "new").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        (folder / "new").rename(folder / "lock")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _stderr_aside(folder: Path) -> Iterator[None]:
+    """Send what Ray's own code writes to stderr as it starts, past Python, to a file."""
+    kept = os.dup(2)
+    with (folder / "stderr").open("ab") as stream:
+        os.dup2(stream.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@contextlib.contextmanager
+def _ending() -> Iterator[None]:
+    """Give SIGTERM back as it was: Ray takes it, and would wait half a minute for its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+
+
+def _end_on_sigterm() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -13,6 +13,7 @@ import os
 import pickle
 import platform
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -27,11 +28,13 @@ from sightline.batch.local import outcome_of
 from sightline.batch.rows import Work
 from sightline.batch.units import Outcome, Unit
 from sightline.errors import ModelError, SightlineError
+from sightline.paths import shown
 
 __all__ = ["run_ray"]
 
 IsKnown = Callable[[str, Sequence[str]], bool]
 _AHEAD = 3  # units that an actor has: one is explained, one decoded, one waits
+_ENDS = 5.0
 _TRIES = 3  # that a unit may take its actor down before the run ends
 
 
@@ -55,7 +58,10 @@ def _blocks(ray: Any, work: Work, actors: Actors, feed: _Feeding, is_known: IsKn
     """Yield what the actors say of each unit, in the units' order."""
     known = ray.put(is_known)
     pool = ray.data.ActorPoolStrategy(
-        size=actors.count, max_tasks_in_flight_per_actor=_AHEAD, enable_true_multi_threading=True
+        size=actors.count,
+        max_tasks_in_flight_per_actor=_AHEAD,
+        max_concurrent_calls_per_actor=_AHEAD,
+        enable_true_multi_threading=True,
     )
     with ray.data.DataContext.current(_context(ray)):
         fed = ray.data.from_items([{"unit": b""}]).map_batches(
@@ -68,9 +74,7 @@ def _blocks(ray: Any, work: Work, actors: Actors, feed: _Feeding, is_known: IsKn
             compute=pool,
             num_cpus=actors.cpus,
             num_gpus=actors.gpus or None,
-            max_concurrency=_AHEAD,
-            max_task_retries=_TRIES,
-            fn_constructor_args=(work.job, actors, os.getcwd(), known),
+            fn_constructor_args=(work.job, actors, os.getcwd(), feed.actor, known),
         )
     for table in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from (one for one in table["unit"].to_pylist() if one)
@@ -89,12 +93,12 @@ def _context(ray: Any) -> Any:
 class Explainer:
     """An actor: the model, opened once, and processes that decode for it."""
 
-    def __init__(self, job: Job, actors: Actors, folder: str, known: Any) -> None:
+    def __init__(self, job: Job, actors: Actors, folder: str, feed: Any, known: Any) -> None:
         import ray
 
         if os.path.isdir(folder):
             os.chdir(folder)  # a model's file may be named from there
-        self.threads, self.is_known = actors.threads, ray.get(known)
+        self.threads, self.feed, self.is_known = actors.threads, feed, ray.get(known)
         self.decoding, self.explaining = threading.Lock(), threading.Lock()
         self.error: SightlineError | None = None
         try:
@@ -111,12 +115,12 @@ class Explainer:
     def _explained(self, said: bytes) -> bytes:
         number, unit = pickle.loads(said)  # noqa: S301 - our own driver's bytes
         try:
-            found = self._outcome(unit)
+            found = self._outcome(number, unit)
         except SightlineError as error:
             return pickle.dumps((number, error))
         return pickle.dumps((number, (found.contents, found.rows)))
 
-    def _outcome(self, unit: Unit) -> Outcome:
+    def _outcome(self, number: int, unit: Unit) -> Outcome:
         if self.error is not None:
             raise self.error
         if not set(unit.asks) <= {ask.hash for ask in self.work.asks}:
@@ -124,8 +128,18 @@ class Explainer:
         with self.decoding:
             images = next(self.decoders.map(iter([unit.items])))
         with self.explaining:
+            self._refuse_deadly(number, unit)
             torch.set_num_threads(self.threads)  # of this thread alone: each call may have another
             return outcome_of(self.work, unit, images, self._fresh(unit, images))
+
+    def _refuse_deadly(self, number: int, unit: Unit) -> None:
+        import ray
+
+        if ray.get(self.feed.tried.remote(number)) > _TRIES:
+            raise SightlineError(
+                f"{shown(unit.items[0].uri)} and the {len(unit.items) - 1} after it: explaining them ended the process "
+                f"that did it, {_TRIES} times; look at its memory, and take a smaller --batch-size."
+            )
 
     def _fresh(self, unit: Unit, images: Sequence[Decoded]) -> Sequence[Decoded]:
         """Leave out what was known when the run began only where no batch is cut by it: its rows would change."""
@@ -149,8 +163,9 @@ class Feed:
     """An actor by which the driver is asked for units: it holds none for longer than it takes to hand them on."""
 
     def __init__(self) -> None:
-        self.asked: asyncio.Queue[int] = asyncio.Queue()
+        self.asked: asyncio.Queue[int | None] = asyncio.Queue()
         self.given: dict[int, asyncio.Future[bytes | None]] = {}
+        self.tries: Counter[int] = Counter()
 
     async def take(self, number: int) -> bytes | None:
         """Return a unit, once the driver has given it."""
@@ -160,9 +175,18 @@ class Feed:
         finally:
             self.given.pop(number, None)
 
-    async def wanted(self) -> int:
-        """Return the number of a unit that was asked for."""
+    async def wanted(self) -> int | None:
+        """Return the number of a unit that was asked for; None after the end."""
         return await self.asked.get()
+
+    async def end(self) -> None:
+        """Say that nothing more will be given."""
+        await self.asked.put(None)
+
+    async def tried(self, number: int) -> int:
+        """Count how often a unit's explanation was begun."""
+        self.tries[number] += 1
+        return self.tries[number]
 
     async def give(self, number: int, said: bytes | None) -> None:
         """Hand on a unit; None says that there are no more."""
@@ -192,6 +216,8 @@ class _Feeding:
         with self.changed:
             self.ended = True
             self.changed.notify()
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            self.ray.get(self.actor.end.remote(), timeout=_ENDS)
         self.ray.kill(self.actor)
         self.thread.join()
 
@@ -217,9 +243,8 @@ class _Feeding:
                 self.changed.notify()
 
     def _serve(self) -> None:
-        with contextlib.suppress(self.ray.exceptions.RayError):  # the actor is killed at the end of the run
-            while True:
-                number = self.ray.get(self.actor.wanted.remote())
+        with contextlib.suppress(self.ray.exceptions.RayError):  # where the cluster is lost, the blocks say so
+            while (number := self.ray.get(self.actor.wanted.remote())) is not None:
                 self.ray.get(self.actor.give.remote(number, self._said(number)))
 
     def _said(self, number: int) -> bytes | None:
