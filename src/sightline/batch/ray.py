@@ -6,14 +6,10 @@ Files are read by our own decoding and not by Ray's readers, which turn no pictu
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import itertools
 import os
 import pickle
 import platform
 import threading
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -23,6 +19,7 @@ import torch
 
 from sightline.batch.cluster import Actors, actors_of, connected
 from sightline.batch.decoding import Decoded, Decoders, reader_of
+from sightline.batch.feeding import Feeding, fed
 from sightline.batch.job import Job
 from sightline.batch.local import outcome_of
 from sightline.batch.rows import Work
@@ -34,7 +31,6 @@ __all__ = ["run_ray"]
 
 IsKnown = Callable[[str, Sequence[str]], bool]
 _AHEAD = 3  # units that an actor has: one is explained, one decoded, one waits
-_ENDS = 5.0
 _TRIES = 3  # that a unit may take its actor down before the run ends
 
 
@@ -48,13 +44,16 @@ def run_ray(
     """
     with connected(address, workers) as (ray, own):
         actors = actors_of(ray, workers, work.plan.model.device.type, own=own)
-        feed = _Feeding(ray, units, ahead=(_AHEAD + 1) * actors.count + 2)
+        feed = Feeding(ray, units, ahead=(_AHEAD + 1) * actors.count + 2)
         with feed:
             for block in _blocks(ray, work, actors, feed, is_known):
-                yield feed.outcome(*pickle.loads(block))  # noqa: S301 - our own actors' bytes
+                number, found = pickle.loads(block)  # noqa: S301 - our own actors' bytes
+                if isinstance(found, SightlineError):
+                    raise found
+                yield Outcome(feed.done(number), *found)
 
 
-def _blocks(ray: Any, work: Work, actors: Actors, feed: _Feeding, is_known: IsKnown) -> Iterator[bytes]:
+def _blocks(ray: Any, work: Work, actors: Actors, feed: Feeding, is_known: IsKnown) -> Iterator[bytes]:
     """Yield what the actors say of each unit, in the units' order."""
     known = ray.put(is_known)
     pool = ray.data.ActorPoolStrategy(
@@ -64,10 +63,10 @@ def _blocks(ray: Any, work: Work, actors: Actors, feed: _Feeding, is_known: IsKn
         enable_true_multi_threading=True,
     )
     with ray.data.DataContext.current(_context(ray)):
-        fed = ray.data.from_items([{"unit": b""}]).map_batches(
-            partial(_fed, feed.actor), batch_format="pyarrow", num_cpus=0
+        given = ray.data.from_items([{"unit": b""}]).map_batches(
+            partial(fed, feed.actor), batch_format="pyarrow", num_cpus=0
         )
-        found = fed.map_batches(
+        found = given.map_batches(
             Explainer,
             batch_size=1,
             batch_format="pyarrow",
@@ -146,109 +145,3 @@ class Explainer:
         broken = [one for one in images if one.error is not None]
         known = all(self.is_known(str(one.hash), unit.asks) for one in images if one.error is None)
         return broken if known else images
-
-
-def _fed(feed: Any, _: pa.Table) -> Iterator[pa.Table]:
-    """Yield units as the driver has them ready, from the first, also when this task is done again."""
-    import ray
-
-    for number in itertools.count():
-        said = ray.get(feed.take.remote(number))
-        if said is None:
-            return
-        yield pa.table({"unit": pa.array([said], pa.large_binary())})
-
-
-class Feed:
-    """An actor by which the driver is asked for units: it holds none for longer than it takes to hand them on."""
-
-    def __init__(self) -> None:
-        self.asked: asyncio.Queue[int | None] = asyncio.Queue()
-        self.given: dict[int, asyncio.Future[bytes | None]] = {}
-        self.tries: Counter[int] = Counter()
-
-    async def take(self, number: int) -> bytes | None:
-        """Return a unit, once the driver has given it."""
-        await self.asked.put(number)
-        try:
-            return await self._place(number)
-        finally:
-            self.given.pop(number, None)
-
-    async def wanted(self) -> int | None:
-        """Return the number of a unit that was asked for; None after the end."""
-        return await self.asked.get()
-
-    async def end(self) -> None:
-        """Say that nothing more will be given."""
-        await self.asked.put(None)
-
-    async def tried(self, number: int) -> int:
-        """Count how often a unit's explanation was begun."""
-        self.tries[number] += 1
-        return self.tries[number]
-
-    async def give(self, number: int, said: bytes | None) -> None:
-        """Hand on a unit; None says that there are no more."""
-        if not self._place(number).done():
-            self._place(number).set_result(said)
-
-    def _place(self, number: int) -> asyncio.Future[bytes | None]:
-        return self.given.setdefault(number, asyncio.get_running_loop().create_future())
-
-
-class _Feeding:
-    """The driver's side of a feed: this thread cuts units and keeps them until they are done, another hands them on."""
-
-    def __init__(self, ray: Any, units: Iterator[Unit], ahead: int) -> None:
-        self.ray, self.units, self.ahead = ray, units, ahead
-        self.begun: dict[int, tuple[Unit, bytes]] = {}
-        self.cut, self.ended = 0, False
-        self.changed = threading.Condition()
-        self.actor = ray.remote(Feed).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> None:
-        self._cut()
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        with self.changed:
-            self.ended = True
-            self.changed.notify()
-        with contextlib.suppress(self.ray.exceptions.RayError):
-            self.ray.get(self.actor.end.remote(), timeout=_ENDS)
-        self.ray.kill(self.actor)
-        self.thread.join()
-
-    def outcome(self, number: int, found: SightlineError | tuple[list[str | None], list[dict[str, Any]]]) -> Outcome:
-        """Return the outcome of a unit, and cut as many as are done; raise the error that it met."""
-        if isinstance(found, SightlineError):
-            raise found
-        with self.changed:
-            unit, _ = self.begun.pop(number)
-        self._cut()
-        return Outcome(unit, *found)
-
-    def _cut(self) -> None:
-        while len(self.begun) < self.ahead and not self.ended:
-            unit = next(self.units, None)
-            said = b"" if unit is None else pickle.dumps((self.cut, unit))
-            with self.changed:
-                if unit is None:
-                    self.ended = True
-                else:
-                    self.begun[self.cut] = unit, said
-                    self.cut += 1
-                self.changed.notify()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(self.ray.exceptions.RayError):  # where the cluster is lost, the blocks say so
-            while (number := self.ray.get(self.actor.wanted.remote())) is not None:
-                self.ray.get(self.actor.give.remote(number, self._said(number)))
-
-    def _said(self, number: int) -> bytes | None:
-        """Return a unit once it is cut; nothing for one that is done, None for one that will never be."""
-        with self.changed:
-            self.changed.wait_for(lambda: number < self.cut or self.ended)
-            return self.begun.get(number, (None, b""))[1] if number < self.cut else None
