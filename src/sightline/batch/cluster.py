@@ -56,8 +56,11 @@ def connected(address: str | None, actors: int | None) -> Iterator[tuple[Any, bo
     some seconds.
     """
     named = address or os.environ.get("RAY_ADDRESS") or "local"
+    if named not in ("local", "auto"):
+        _refuse_unreachable(named)
     with _environment(_QUIET | (_ALONE if named == "local" else {})), _ray() as ray:
         if ray.is_initialized():
+            _refuse_other(ray, address)
             yield ray, False
         elif named == "local":
             with _own(ray, max(os.cpu_count() or 1, actors or 1)):
@@ -158,7 +161,6 @@ def _own(ray: Any, cpus: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _joined(ray: Any, address: str) -> Iterator[None]:
-    _refuse_unreachable(address)
     passed_on = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
     with tempfile.TemporaryDirectory() as folder, _ending():
         try:
@@ -180,8 +182,6 @@ def _joined(ray: Any, address: str) -> Iterator[None]:
 
 def _refuse_unreachable(address: str) -> None:
     """Raise where nothing answers: Ray itself would try for a minute."""
-    if address == "auto":
-        return
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise InputError(f"--ray-address {address}: wanted HOST:PORT of a cluster that this machine is in, or auto.")
@@ -189,6 +189,13 @@ def _refuse_unreachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWERS).close()
     except (OSError, OverflowError) as error:
         raise InputError(f"--ray-address {address}: {_NO_CLUSTER} ({error}).") from None
+
+
+def _refuse_other(ray: Any, address: str | None) -> None:
+    """Raise where Ray is at work already, and not on the cluster that was named."""
+    here = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", here):
+        raise InputError(f"--ray-address {address}: Ray runs in this process already, on {here}; leave the option out.")
 
 
 @contextlib.contextmanager
