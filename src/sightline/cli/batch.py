@@ -91,8 +91,10 @@ def batch_command(
     """Explain every image of a data set into a store; what is there already is not done again."""
     job, opened = _job(model, method, metrics, asking, loading, heatmap_size, raw)
     with counted_progress("explaining") as (begin, advance):
+        from sightline.batch.memory import keep_freed_memory
         from sightline.batch.run import run
 
+        keep_freed_memory()
         summary = run(source, job, out, _how(running), model=opened, on_begin=begin, on_images=advance)
     if json:
         print_json(summary.to_dict())
