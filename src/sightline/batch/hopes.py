@@ -17,7 +17,7 @@ _ENOUGH = 8
 
 @dataclass(eq=False)
 class Hopes:
-    """Methods and targets that no image was explained by yet, each with what its first images failed by.
+    """Methods and targets that no image was explained by yet, each with what its first images failed by, all alike.
 
     A run whose method fails alike on every image would fill a store with errors, at twice the passes.
     """
@@ -34,15 +34,16 @@ class Hopes:
         """Note the rows of an image that could be decoded."""
         for row in rows:
             pair = row["method"], row["asked"]
-            if row["error"] is None:
+            errors = self.reasons.get(pair, [])
+            if row["error"] is None or (errors and errors[0] != row["error"]):
                 self.reasons.pop(pair, None)
-            elif pair in self.reasons:
-                self.reasons[pair].append(row["error"])
+            else:
+                errors.append(row["error"])
 
     def check(self) -> None:
         """Raise SightlineError where the first eight images or more all failed for one reason."""
         for (method, target), errors in self.reasons.items():
-            if len(errors) >= _ENOUGH and len(set(errors)) == 1:
+            if len(errors) >= _ENOUGH:
                 raise SightlineError(
                     f"{errors[0]} So it was with each of the first {len(errors)} images ({method}, {target}); "
                     "nothing more was done."

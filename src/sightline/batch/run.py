@@ -12,8 +12,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from sightline.batch.done import Done, Known
-from sightline.batch.interrupting import uninterrupted
 from sightline.batch.hopes import Hopes
+from sightline.batch.interrupting import uninterrupted
 from sightline.batch.job import Job
 from sightline.batch.local import run_local
 from sightline.batch.rows import Row, Work, shape_of
@@ -127,13 +127,13 @@ class _Run:
             self.summary.duplicates += ours
             self.summary.already += not ours
         else:
-            self._keep(item, content, [] if content is None and named else rows)
+            self._keep(content, [] if content is None and named else rows)
             self._count(item, rows)
         if not named or (content is not None and not known):
             self.buffer.items.append((item, content))
         self.done.add([(item, content)], asks)
 
-    def _keep(self, item: Item, content: str | None, rows: list[Row]) -> None:
+    def _keep(self, content: str | None, rows: list[Row]) -> None:
         self.buffer.rows += rows
         self.summary.rows += len(rows)
         if content is not None:
