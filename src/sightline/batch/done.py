@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from sightline.batch.names import item_digest
 from sightline.batch.sources import Item
@@ -72,7 +70,7 @@ class Done:
             self._contents[ask].add(content for _, content in listed if content is not None)
 
     def _take(self, store: Store, commit: Commit, asks: list[str]) -> None:
-        listed = pq.read_table(io.BytesIO(store.place.get(commit.images))).to_pydict()
+        listed = store.part(commit.images).to_pydict()
         names = [item_digest(*row) for row in zip(listed["image"], listed["size"], listed["stamp"], strict=True)]
         for ask in asks:
             self._names[ask].add(names)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,8 +18,9 @@ from sightline.batch.names import digest
 from sightline.batch.place import place_of
 from sightline.batch.sources import Source
 from sightline.batch.store import Store, open_store
+from sightline.batch.summary import Summary
 
-__all__ = ["fingerprint", "images_if_finished"]
+__all__ = ["fingerprint", "if_finished"]
 
 _PACKAGES = ("sightline", "torch", "torchvision", "keras", "timm", "transformers")
 
@@ -35,13 +37,17 @@ def fingerprint(words: Mapping[str, Any]) -> str | None:
     return digest(json.dumps([said, {k: v for k, v in files.items() if v}, _versions()], sort_keys=True))
 
 
-def images_if_finished(source: Source, out: str | os.PathLike[str], wanted: str | None) -> int | None:
-    """Return the number of images where all are done by runs of this fingerprint; None where that is not known."""
+def if_finished(source: Source, out: str | os.PathLike[str], wanted: str | None) -> Summary | None:
+    """Return the summary of a run that has nothing left to do; None where that is not so, or not known this way."""
+    started = time.monotonic()
     if wanted is None or not _is_store(out):
         return None
     store = open_store(out)
     asks = {ask for c in store.commits if c.about.get("fingerprint") == wanted for ask in c.asks}
-    return _images_if_done(source, store, asks) if asks else None
+    images = _images_if_done(source, store, asks) if asks else None
+    if images is None:
+        return None
+    return Summary(str(store.place), images, already=images, seconds=time.monotonic() - started)
 
 
 def _images_if_done(source: Source, store: Store, asks: set[str]) -> int | None:
