@@ -33,6 +33,7 @@ pytestmark = pytest.mark.slow
 
 IMAGES = 44
 UNIT = 4
+DECODER = "multiprocessing.forkserver"
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +68,23 @@ def unbroken(cluster: Any, folder: Path, tmp_path_factory: pytest.TempPathFactor
     return open_store(out).read()
 
 
-def job_of(open_model: Callable[[], Model] = partial(load, "demo/honest")) -> Job:
-    return Job(open_model, "demo/honest", ("grad_cam",), ("top1",))
+HONEST = partial(load, "demo/honest")
+RAY = How("ray", 1, UNIT)
 
 
-def explained(folder: Path | Source, out: Path, how: How = How("ray", 1, UNIT), **given: Any) -> Summary:
-    return run(folder, job_of(**given.pop("opened", {})), out, how, model=load("demo/honest"), **given)
+def explained(
+    folder: Path | Source,
+    out: Path,
+    how: How = RAY,
+    opened: Callable[[], Model] = HONEST,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> Summary:
+    job = Job(opened, "demo/honest", ("grad_cam",), ("top1",))
+    return run(folder, job, out, how, model=HONEST(), on_images=on_images)
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def descendants(parent: int) -> dict[int, str]:
@@ -80,8 +92,8 @@ def descendants(parent: int) -> dict[int, str]:
     found: dict[int, str] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                pid = int(stat.parent.name)
+            pid = int(stat.parent.name)
+            if parent_of(pid) == parent:
                 found[pid] = (stat.parent / "cmdline").read_text().replace("\0", " ")
                 found |= descendants(pid)
         except (FileNotFoundError, ProcessLookupError):
@@ -97,8 +109,10 @@ class Killer:
 
     def __call__(self, images: int) -> None:
         if not self.killed:
-            for pid, line in descendants(os.getpid()).items():
-                if self.kind in line:
+            found = descendants(os.getpid())
+            for pid, line in found.items():
+                # A process that decodes is its server's child, and called as that is.
+                if self.kind in line and (self.kind != DECODER or DECODER in found.get(parent_of(pid), "")):
                     os.kill(pid, signal.SIGKILL)
                     self.killed += 1
 
@@ -113,7 +127,7 @@ def test_local_and_ray_give_the_same_rows(unbroken: pa.Table, folder: Path, tmp_
         np.testing.assert_allclose(*(t[name].to_numpy() for t in (local, unbroken)), rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["ray::MapWorker", "ray::MapBatches(fed)", "ray::Feed", "multiprocessing.forkserver"])
+@pytest.mark.parametrize("kind", ["ray::MapWorker", "ray::MapBatches(fed)", "ray::Feed", DECODER])
 def test_a_killed_process_changes_no_row(unbroken: pa.Table, folder: Path, tmp_path: Path, kind: str) -> None:
     killer = Killer(kind)
     found = explained(folder, tmp_path / "store", on_images=killer)
@@ -161,10 +175,10 @@ def noting(file: Path) -> Model:
 
 
 def test_what_a_store_holds_is_not_explained_again(cluster: Any, folder: Path, tmp_path: Path) -> None:
-    given = {"open_model": partial(noting, tmp_path / "passes")}
-    explained(folder, tmp_path / "store", opened=given)
+    opened = partial(noting, tmp_path / "passes")
+    explained(folder, tmp_path / "store", opened=opened)
     passes = (tmp_path / "passes").read_text()
-    again = explained(folder, tmp_path / "store", opened=given)
+    again = explained(folder, tmp_path / "store", opened=opened)
     assert (again.explained, again.rows, again.already) == (0, 0, IMAGES - 2 + 1)
     assert (tmp_path / "passes").read_text() == passes
 
@@ -192,7 +206,7 @@ def test_what_no_image_could_make_right_ends_the_run_in_one_line(
     cluster: Any, folder: Path, tmp_path: Path, opened: Callable[[], Model], said: str
 ) -> None:
     with pytest.raises(SightlineError, match=said) as raised:
-        explained(folder, tmp_path / "store", opened={"open_model": opened})
+        explained(folder, tmp_path / "store", opened=opened)
     assert "\n" not in str(raised.value)
     assert not open_store(tmp_path / "store").parts
 

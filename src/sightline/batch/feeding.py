@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Feeding", "fed"]
 
 _ENDS = 5.0
+_REMEMBERED = 1 << 12  # units whose tries are known: more than are ever under way
 
 
 def fed(feed: Any, _: pa.Table) -> Iterator[pa.Table]:
@@ -62,6 +63,7 @@ class Feed:
     async def tried(self, number: int) -> int:
         """Count how often a unit's explanation was begun."""
         self.tries[number] += 1
+        self.tries.pop(number - _REMEMBERED, None)
         return self.tries[number]
 
     async def give(self, number: int, said: bytes | None) -> None:

@@ -10,7 +10,7 @@ import os
 import pickle
 import platform
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,15 +21,15 @@ from sightline.batch.cluster import Actors, actors_of, connected
 from sightline.batch.decoding import Decoded, Decoders, reader_of
 from sightline.batch.feeding import Feeding, fed
 from sightline.batch.job import Job
-from sightline.batch.local import outcome_of
+from sightline.batch.local import IsKnown, fresh_of, outcome_of
+from sightline.batch.memory import keep_freed_memory
 from sightline.batch.rows import Work
 from sightline.batch.units import Outcome, Unit
-from sightline.errors import ModelError, SightlineError
+from sightline.errors import ModelError, ParameterError, SightlineError
 from sightline.paths import shown
 
 __all__ = ["run_ray"]
 
-IsKnown = Callable[[str, Sequence[str]], bool]
 _AHEAD = 3  # units that an actor has: one is explained, one decoded, one waits
 _TRIES = 3  # that a unit may take its actor down before the run ends
 
@@ -55,7 +55,7 @@ def run_ray(
 
 def _blocks(ray: Any, work: Work, actors: Actors, feed: Feeding, is_known: IsKnown) -> Iterator[bytes]:
     """Yield what the actors say of each unit, in the units' order."""
-    known = ray.put(is_known)
+    sent = ray.put(is_known), _sent(ray, work.job)
     pool = ray.data.ActorPoolStrategy(
         size=actors.count,
         max_tasks_in_flight_per_actor=_AHEAD,
@@ -73,10 +73,27 @@ def _blocks(ray: Any, work: Work, actors: Actors, feed: Feeding, is_known: IsKno
             compute=pool,
             num_cpus=actors.cpus,
             num_gpus=actors.gpus or None,
-            fn_constructor_args=(work.job, actors, os.getcwd(), feed.actor, known),
+            fn_constructor_args=(actors, os.getcwd(), feed.actor, *sent),
         )
-    for table in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from (one for one in table["unit"].to_pylist() if one)
+    try:
+        for table in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from (one for one in table["unit"].to_pylist() if one)
+    except ray.exceptions.RayTaskError:
+        raise  # what no one foresaw in an actor: where it arose is wanted
+    except ray.exceptions.RayError as error:
+        raise SightlineError(f"Ray gave up ({str(error).splitlines()[0]}); go on with --resume.") from error
+
+
+def _sent(ray: Any, job: Job) -> Any:
+    """Put a job where every actor finds it.
+
+    Raises ParameterError where it cannot be pickled.
+    """
+    try:
+        return ray.put(job)
+    except (TypeError, pickle.PicklingError, AttributeError) as error:
+        why = str(error).splitlines()[0]
+        raise ParameterError(f"{job.name} cannot be sent to other processes ({why}); name the model's file.") from None
 
 
 def _context(ray: Any) -> Any:
@@ -92,15 +109,17 @@ def _context(ray: Any) -> Any:
 class Explainer:
     """An actor: the model, opened once, and processes that decode for it."""
 
-    def __init__(self, job: Job, actors: Actors, folder: str, feed: Any, known: Any) -> None:
+    def __init__(self, actors: Actors, folder: str, feed: Any, known: Any, sent: Any) -> None:
         import ray
 
+        keep_freed_memory()
         if os.path.isdir(folder):
             os.chdir(folder)  # a model's file may be named from there
         self.threads, self.feed, self.is_known = actors.threads, feed, ray.get(known)
         self.decoding, self.explaining = threading.Lock(), threading.Lock()
         self.error: SightlineError | None = None
         try:
+            job: Job = ray.get(sent)
             self.work = Work.of(job, job.open_model())
             self.decoders = Decoders(reader_of(self.work.plan.model), actors.decoders)
         except SightlineError as error:
@@ -140,8 +159,7 @@ class Explainer:
                 f"that did it, {_TRIES} times; look at its memory, and take a smaller --batch-size."
             )
 
-    def _fresh(self, unit: Unit, images: Sequence[Decoded]) -> Sequence[Decoded]:
+    def _fresh(self, unit: Unit, images: Sequence[Decoded]) -> list[Decoded]:
         """Leave out what was known when the run began only where no batch is cut by it: its rows would change."""
-        broken = [one for one in images if one.error is not None]
         known = all(self.is_known(str(one.hash), unit.asks) for one in images if one.error is None)
-        return broken if known else images
+        return fresh_of(unit, images, self.is_known if known else lambda content, asks: False)
