@@ -191,7 +191,7 @@ def _touching(dims: int) -> np.ndarray:
 def _box(inside: np.ndarray) -> list[np.ndarray]:
     """Return left, top, right and bottom (N,) of what is inside."""
     tall = inside if inside.ndim == 3 else inside[:, None]
-    columns, rows = tall.any(1), tall.any(2)
+    columns, rows = np.asarray(tall.any(1)), np.asarray(tall.any(2))
     firsts = [edge.argmax(1) / edge.shape[1] for edge in (columns, rows)]
     lasts = [(edge.shape[1] - edge[:, ::-1].argmax(1)) / edge.shape[1] for edge in (columns, rows)]
     return [*firsts, *lasts]
