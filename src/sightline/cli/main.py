@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from sightline.cli import app as browser
-from sightline.cli import benchmark, compare, concepts, demo, errors, evaluate, explain, listing, optimized, train
+from sightline.cli import (
+    batch,
+    benchmark,
+    compare,
+    concepts,
+    demo,
+    errors,
+    evaluate,
+    explain,
+    listing,
+    optimized,
+    train,
+)
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -32,6 +44,7 @@ app.command("compare", short_help="Lay methods, models and targets out in one pi
 app.command("evaluate", short_help="Measure which methods can be trusted, over a folder.", epilog=evaluate.EXAMPLES)(
     evaluate.evaluate_command
 )
+app.command("batch", short_help="Explain a whole data set into a store.", epilog=batch.EXAMPLES)(batch.batch_command)
 app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
     errors.errors_command
 )
