@@ -11,9 +11,7 @@ from fsspec import AbstractFileSystem
 
 from sightline.batch.place import Folder, Place
 
-__all__ = ["PROTOCOL", "Parts"]
-
-PROTOCOL = "part"
+__all__ = ["Parts"]
 
 # A part is never rewritten, so that it always has the same date.
 _WRITTEN = datetime(2000, 1, 1, tzinfo=UTC)
@@ -22,7 +20,7 @@ _WRITTEN = datetime(2000, 1, 1, tzinfo=UTC)
 class Parts(AbstractFileSystem):  # type: ignore[misc]  # the interface that DuckDB asks for
     """Files by their names, each a file of a place or bytes; reading is all that it can."""
 
-    protocol = PROTOCOL
+    protocol = "part"
     cachable = False
 
     def __init__(self, place: Place, files: Mapping[str, str | bytes]) -> None:

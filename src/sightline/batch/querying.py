@@ -12,10 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from sightline.batch.functions import FUNCTIONS, add_functions, signature
-from sightline.batch.parts import PROTOCOL, Parts
 from sightline.batch.store import Store, open_store
 from sightline.batch.table import IMAGES, as_parquet
-from sightline.errors import ParameterError, suggest
+from sightline.errors import InputError, ParameterError, suggest
 
 __all__ = ["Asked", "asking", "query", "where"]
 
@@ -35,12 +34,12 @@ class Asked:
             return self._relation(sql).to_arrow_table()
 
     @contextmanager
-    def batches(self, sql: str, rows: int = 1024) -> Iterator[Iterator[pa.RecordBatch]]:
-        """Give the answer to one reading statement piece by piece; raises as `table` does."""
+    def batches(self, sql: str, rows: int = 1024) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+        """Give the columns of the answer to one reading statement, and its rows piece by piece; raises as `table`."""
         with self._told():
             reader = self._relation(sql).to_arrow_reader(rows)
             try:
-                yield (batch for batch in reader if len(batch))
+                yield reader.schema, (batch for batch in reader if len(batch))
             finally:
                 reader.close()
 
@@ -67,8 +66,7 @@ def asking(store: Store | str | os.PathLike[str]) -> Iterator[Asked]:
 
     Raises InputError where there is no store.
     """
-    import duckdb
-
+    duckdb, _ = _needed()
     found = store if isinstance(store, Store) else open_store(store)
     with tempfile.TemporaryDirectory(prefix="sightline-query-") as scratch, duckdb.connect() as connection:
         _prepare(connection, found, scratch)
@@ -100,10 +98,21 @@ def where(condition: str | None) -> str:
     return f"WHERE ({said})" if said else ""
 
 
+def _needed() -> tuple[Any, Any]:
+    """Return DuckDB and `Parts`, which needs fsspec; raise InputError where they are not installed."""
+    try:
+        import duckdb
+
+        from sightline.batch.parts import Parts
+    except ImportError as error:
+        raise InputError(f'a query needs {error.name}: pip install "sightline[batch]".') from None
+    return duckdb, Parts
+
+
 def _prepare(connection: Any, store: Store, scratch: str) -> None:
     """Make the tables and functions, then lock all else."""
     files = _files(store)
-    connection.register_filesystem(Parts(store.place, files))
+    connection.register_filesystem(_needed()[1](store.place, files))
     connection.execute("SET python_enable_replacements = false; SET enable_progress_bar = false")
     connection.execute(f"SET temp_directory = {_quoted(scratch)}")
     connection.execute(f"SET allowed_paths = {_listed(files)}; SET enable_external_access = false")
@@ -164,7 +173,7 @@ def _scan(names: Iterable[str]) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return f"[{', '.join(_quoted(f'{PROTOCOL}://{name}') for name in names)}]"
+    return f"[{', '.join(_quoted(f'part://{name}') for name in names)}]"
 
 
 def _quoted(text: str) -> str:
