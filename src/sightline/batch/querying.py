@@ -16,7 +16,7 @@ from sightline.batch.store import Store, open_store
 from sightline.batch.table import IMAGES, as_parquet
 from sightline.errors import InputError, ParameterError, suggest
 
-__all__ = ["Asked", "asking", "query", "where"]
+__all__ = ["Asked", "asking", "query", "statement"]
 
 _TABLES = ("explanations", "images")
 _SAME = ("weights_hash", "image", "method", "parameters", "asked")
@@ -88,14 +88,16 @@ def query(store: Store | str | os.PathLike[str], sql: str) -> pa.Table:
         return asked.table(sql)
 
 
-def where(condition: str | None) -> str:
-    """Return a condition as a clause: the word WHERE may be there or not, and None is all rows.
+def statement(columns: Iterable[str], condition: str | None, order: str | None = None, limit: int | None = None) -> str:
+    """Return the statement of rows of ``explanations``; a condition may begin with WHERE or not.
 
-    >>> where("probability < 0.5"), where(None)
-    ('WHERE (probability < 0.5)', '')
+    >>> statement(["image"], "where score > 0", "score DESC", 3).split("\\n")
+    ['SELECT image FROM explanations', 'WHERE score > 0', 'ORDER BY score DESC', 'LIMIT 3']
     """
-    said = re.sub(r"^\s*where\b", "", condition or "", flags=re.IGNORECASE).strip()
-    return f"WHERE ({said})" if said else ""
+    which = re.sub(r"^\s*where\b", "", condition or "", flags=re.IGNORECASE).strip()
+    parts = {"WHERE": which, "ORDER BY": order or "", "LIMIT": "" if limit is None else str(limit)}
+    clauses = [f"{word} {said}" for word, said in parts.items() if said]
+    return "\n".join([f"SELECT {', '.join(columns)} FROM explanations", *clauses])  # noqa: S608  asked as any SQL is
 
 
 def _needed() -> tuple[Any, Any]:
