@@ -30,7 +30,7 @@ def original_bytes(uri: str, content: str | None = None) -> bytes:
     except (OSError, KeyError, ValueError, ImportError, tarfile.TarError):
         raise InputError(f"original not found: {shown(uri)}") from None
     if content is not None and hashlib.sha256(data).hexdigest()[: len(content)] != content:
-        raise InputError(f"original changed since it was explained: {shown(uri)}")
+        raise InputError(f"original changed: {shown(uri)} is another picture than the one that was explained")
     return data
 
 

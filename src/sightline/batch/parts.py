@@ -17,6 +17,13 @@ __all__ = ["Parts"]
 _WRITTEN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
+class _Part(io.BufferedReader):
+    """A file that is closed when it is let go of, for DuckDB does no more than that."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Parts(AbstractFileSystem):  # type: ignore[misc]  # the interface that DuckDB asks for
     """Files by their names, each a file of a place or bytes; reading is all that it can."""
 
@@ -35,7 +42,7 @@ class Parts(AbstractFileSystem):  # type: ignore[misc]  # the interface that Duc
         if isinstance(found, bytes):
             return io.BytesIO(found)
         if isinstance(self._place, Folder):
-            return (self._place.path / found).open("rb")
+            return _Part(io.FileIO(self._place.path / found))
         opened: BinaryIO = self._place.files.open(f"{self._place.root}/{found}", "rb")
         return opened
 

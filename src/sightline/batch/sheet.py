@@ -19,9 +19,9 @@ from sightline.render.compare import style_legend
 from sightline.render.layout import Block, beside, padded, placed, scaled_into, stack
 from sightline.render.palette import EMPTY, MUTED, Style
 from sightline.render.photo import resized_photo, rgb
-from sightline.render.signal import signal_cell
+from sightline.render.signal import signal_cell, signal_plot
 from sightline.render.table import probability_text
-from sightline.render.text import text_block
+from sightline.render.text import font, text_block
 from sightline.render.views import VIEWS, look_of, shown_map
 from sightline.render.volume import volume_cell
 
@@ -133,7 +133,8 @@ def _tile(shown: Shown, draw: Draw, caption: Sequence[Block]) -> Image.Image:
 
 def _without(shown: Shown, why: str) -> Image.Image:
     """Draw a row whose original is not there: the words on grey, and the map alone below them where there is one."""
-    words, more = (why, 8) if shown.heatmap is None else (why.partition(":")[0], 2)
+    image = str(shown.row["image"])
+    words, more = (why.replace(image, name_of(image)), 8) if shown.heatmap is None else (why.partition(":")[0], 2)
     said = text_block(words, width=TILE - 20, size=12, colour=MUTED, background=EMPTY, align="center", most_lines=more)
     if shown.heatmap is None:
         return said or Image.new("RGB", (1, 1), EMPTY)
@@ -152,16 +153,25 @@ def _caption(shown: Shown, rows: Sequence[Shown]) -> list[Block]:
     more = [row[key] for key in ("method", "model") if len({s.row[key] for s in rows}) > 1]
     lines = [_said(row), " · ".join(more)]
     return [
-        text_block(name_of(row["image"], parts), width=TILE, size=12, bold=True, most_lines=1),
+        text_block(_shortened(name_of(row["image"], parts)), width=TILE, size=12, bold=True, most_lines=1),
         *(text_block(line, width=TILE, size=12, colour=MUTED, most_lines=2) for line in lines),
     ]
+
+
+def _shortened(name: str) -> str:
+    """Leave out the middle of a long name, for its end tells files apart."""
+    face = font(12, True)
+    if face.getlength(name) <= TILE:
+        return name
+    fits = next(n for n in range(len(name), 0, -1) if face.getlength(f"{name[: n // 2]}…{name[-n // 2 :]}") <= TILE)
+    return f"{name[: fits // 2]}…{name[-fits // 2 :]}"
 
 
 def _said(row: dict[str, Any]) -> str:
     """Say what the model said, and what is explained where that is something else."""
     if row["prediction_label"] is None:
         return f"{row['method']}, {row['asked']}" if row["error"] else ""
-    chance = "" if row["probability"] is None else f" {probability_text(row['probability'])}"
+    chance = "" if row["probability"] is None else f" ({probability_text(row['probability'])})"
     other = "" if row["target_label"] == row["prediction_label"] else f" · why “{row['target_label']}”?"
     return f"{row['prediction_label']}{chance}{other}"
 
@@ -190,7 +200,7 @@ def _drawn_picture(shown: Shown, heat: np.ndarray, draw: Draw, side: int | None)
 def _drawn_series(shown: Shown, heat: np.ndarray, draw: Draw) -> Image.Image:
     looks: dict[str, Any] = {"style": shown.style, "percentile": 100.0}
     if draw == "heatmap":
-        return signal_cell(np.zeros((1, len(heat))), heat[None], **looks)
+        return signal_plot(None, heat[None], **looks)
     signal = read_series(shown.row["image"], shown.row["image_hash"])
     at = (np.arange(signal.shape[1]) + 0.5) / signal.shape[1] * len(heat) - 0.5
     return signal_cell(signal, np.interp(at, np.arange(len(heat)), heat)[None], **looks)

@@ -121,7 +121,7 @@ def _pixels(left: float, top: float, right: float, bottom: float, row: Mapping[s
 def _annotation(box: list[float], mass: float, shown: Shown) -> dict[str, Any]:
     row = shown.row
     area, said = round(box[2] * box[3], 2), {"method": row["method"], "model": row["model"]}
-    return {"bbox": box, "area": area, "iscrowd": 0, "score": round(mass, 6), **said, "probability": row["probability"]}
+    return {"bbox": box, "area": area, "iscrowd": 0, "score": round(mass, 6), **said}
 
 
 def _write_list(stream: IO[str], entries: Iterable[Mapping[str, Any]]) -> None:
