@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -329,3 +332,16 @@ def test_json_is_one_object_without_maps_unless_they_are_wanted(drawn: Path) -> 
 def test_columns_of_one_name_are_told_apart_in_json(drawn: Path) -> None:
     found = json.loads(asked_of(drawn, "SELECT 1 AS a, 2 AS a, DATE '2020-01-02' AS b", "--json")[1])
     assert found["rows"] == [{"a": 1, "a_2": 2, "b": "2020-01-02"}]
+
+
+@pytest.mark.parametrize(
+    "what", ["count(*) FROM range(100000000000) AS t(i) WHERE i % 7 = 8", "sum(border(heatmap, 0.1))"]
+)
+def test_ctrl_c_ends_a_query_as_it_ends_all_else(tmp_path: Path, what: str) -> None:
+    store = stored(tmp_path / "s", [row(str(n), CORNER) for n in range(2000)])
+    crossed = what if "FROM" in what else f"{what} FROM explanations AS a, range(100000)"
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        query(store, f"SELECT {crossed}")
+    timer.join()

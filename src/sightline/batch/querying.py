@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,39 +26,43 @@ _SAME = ("weights_hash", "image", "method", "parameters", "asked")
 class Asked:
     """A store that is open for questions; `asking` makes it, and closes it."""
 
-    def __init__(self, connection: Any, store: Store) -> None:
-        self.connection, self.store = connection, store
+    def __init__(self, connection: Any, store: Store, thread: ThreadPoolExecutor) -> None:
+        self.connection, self.store, self._thread = connection, store, thread
 
     def table(self, sql: str) -> pa.Table:
         """Answer one reading statement; raise ParameterError, in one line, for what cannot be answered."""
-        with self._told():
-            return self._relation(sql).to_arrow_table()
+        return self._run(lambda: self._relation(sql).to_arrow_table())
 
     @contextmanager
     def batches(self, sql: str, rows: int = 1024) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Give the columns of the answer to one reading statement, and its rows piece by piece; raises as `table`."""
-        with self._told():
-            reader = self._relation(sql).to_arrow_reader(rows)
-            try:
-                yield reader.schema, (batch for batch in reader if len(batch))
-            finally:
-                reader.close()
+        reader = self._run(lambda: self._relation(sql).to_arrow_reader(rows))
+        try:
+            yield reader.schema, self._pieces(reader)
+        finally:
+            reader.close()
+
+    def _pieces(self, reader: Any) -> Iterator[pa.RecordBatch]:
+        while (piece := self._run(lambda: next(reader, None))) is not None:
+            if len(piece):
+                yield piece
 
     def _relation(self, sql: str) -> Any:
         _refuse_writing(self.connection, sql)
-        found = self.connection.sql(sql)
-        if found is None:
-            raise ParameterError("the statement has no answer; wanted one such as SELECT ... FROM explanations.")
-        return found
+        return self.connection.sql(sql)
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _run(self, call: Callable[[], Any]) -> Any:
+        """Call DuckDB in another thread, for in the main one it would not hear of Ctrl-C."""
         import duckdb
 
+        future = self._thread.submit(call)
         try:
-            yield
+            return future.result()
         except duckdb.Error as error:
             raise ParameterError(f"SQL: {_one_line(str(error), self.store)}") from None
+        except KeyboardInterrupt:
+            self.connection.interrupt()
+            raise
 
 
 @contextmanager
@@ -68,9 +73,13 @@ def asking(store: Store | str | os.PathLike[str]) -> Iterator[Asked]:
     """
     duckdb, _ = _needed()
     found = store if isinstance(store, Store) else open_store(store)
-    with tempfile.TemporaryDirectory(prefix="sightline-query-") as scratch, duckdb.connect() as connection:
+    with (
+        tempfile.TemporaryDirectory(prefix="sightline-query-") as scratch,
+        duckdb.connect() as connection,
+        ThreadPoolExecutor(1) as thread,
+    ):
         _prepare(connection, found, scratch)
-        yield Asked(connection, found)
+        yield Asked(connection, found, thread)
 
 
 def query(store: Store | str | os.PathLike[str], sql: str) -> pa.Table:
