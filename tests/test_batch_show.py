@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sightline.batch import sheet
 from sightline.batch.originals import original_bytes, read_original, read_series
 from sightline.batch.querying import asking, statement
 from sightline.batch.sheet import COLUMNS, Shown, contact_sheet, drawn, name_of, rows_of, style_of
+from sightline.batch.sources import uri_of
 from sightline.cli.main import app
 from sightline.demo.mnist1d import mnist1d_signal
 from sightline.errors import InputError
@@ -173,6 +175,12 @@ def test_members_of_shards_are_read(tmp_path: Path) -> None:
 def test_a_name_with_a_hash_sign_is_a_file_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "a#b.png").write_bytes(b"data")
     assert original_bytes(str(tmp_path / "a#b.png")) == b"data"
+
+
+def test_a_path_that_is_no_text_is_read(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"a \xff#%.png")
+    path.write_bytes(b"data")
+    assert original_bytes(uri_of(str(path))) == b"data"
 
 
 def test_urls_are_read() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path, PurePath
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
@@ -58,6 +60,8 @@ def read_series(uri: str, content: str | None = None) -> np.ndarray:
 
 
 def _fetched(uri: str) -> bytes:
+    if uri.startswith("file://"):  # so rows name a path that is no text
+        return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))).read_bytes()
     if "://" in uri:
         import fsspec
 
