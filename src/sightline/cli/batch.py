@@ -26,6 +26,7 @@ Examples:
   sightline batch photos --model resnet50 --out store --resume
   sightline batch 'tiles/**/*.png' --model net.h5 --labels names.txt --method grad_cam,lrp --target top3 --out store
   sightline batch list.csv --model resnet50 --metrics single_deletion --out store
+  sightline batch 'train-*.parquet' --column image --model resnet50 --out store
   sightline batch 's3://bucket/shards/{000..099}.tar' --model resnet50 --out s3://bucket/store --engine ray
 """
 
@@ -34,6 +35,12 @@ Source = Annotated[
     typer.Argument(
         help="A folder, a pattern, a CSV or Parquet table (of paths or bytes), tar shards, or a URL of such.",
         metavar="SOURCE",
+    ),
+]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column", help="The table's column of paths, URLs or bytes, where it cannot be told.", metavar="NAME"
     ),
 ]
 OutStore = Annotated[str, typer.Option("--out", "-o", help="The store: a folder, or a URL.", metavar="STORE")]
@@ -83,17 +90,21 @@ def batch_command(
     loading: opt.Loading,
     running: Running,
     method: opt.Methods = "grad_cam",
+    column: Column = None,
     metrics: Metrics = None,
     heatmap_size: HeatmapSize = 64,
     raw: Raw = False,
     json: opt.Json = False,
 ) -> None:
     """Explain every image of a data set into a store; what is there already is not done again."""
+    from sightline.batch.sources import source_of
+
+    found = source_of(source, column=column)
     job, opened = _job(model, method, metrics, asking, loading, heatmap_size, raw)
     with counted_progress("explaining") as (begin, advance):
         from sightline.batch.run import run
 
-        summary = run(source, job, out, _how(running), model=opened, on_begin=begin, on_images=advance)
+        summary = run(found, job, out, _how(running), model=opened, on_begin=begin, on_images=advance)
     if json:
         print_json(summary.to_dict())
     else:
