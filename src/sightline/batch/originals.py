@@ -65,7 +65,7 @@ def read_original(uri: str, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
 def original_of(uri: str) -> Where:
     """Return how the bytes that a row's ``image`` names are had. Raises OSError where a tar holds no such member."""
     path = reach.local(uri)
-    if reach.is_there(path):
+    if not (path.startswith("http") and "#" in path) and reach.is_there(path):  # HTTP has no files with a # in them
         return File(path)
     for inside, name in _splits(uri):
         if (row := _ROW.fullmatch(name)) and not inside.partition("?")[0].casefold().endswith(".tar"):

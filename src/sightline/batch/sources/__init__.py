@@ -8,7 +8,7 @@ from functools import partial
 
 from sightline.batch.sources import reach
 from sightline.batch.sources.items import Broken, Bytes, File, Item, Member, Source, Where, file_item
-from sightline.batch.sources.places import Leaf, leaves_of, suffix_of
+from sightline.batch.sources.places import Leaf, is_pattern, leaves_of, suffix_of
 from sightline.batch.sources.shards import shard_items
 from sightline.batch.sources.tables import csv_items, is_numbers, line_count, list_items
 from sightline.errors import InputError, ParameterError
@@ -32,6 +32,8 @@ def source_of(named: Named | Sequence[Named], *, column: str | None = None) -> S
     names one on each line. A tar archive holds them. Patterns know ``*``, ``**``, ``{000..099}`` and ``{a,b}``.
     Raises InputError where there is none, no images in it, or no column can be told to hold them.
     """
+    if not isinstance(named, (str, os.PathLike)) and not named:
+        raise InputError("no paths came; wanted at least one image.")
     several = not isinstance(named, (str, os.PathLike))
     given = tuple(reach.local(os.fspath(n)) for n in ([named] if isinstance(named, (str, os.PathLike)) else named))
     name = f"{len(given):,} paths" if several else given[0]
@@ -43,9 +45,13 @@ def source_of(named: Named | Sequence[Named], *, column: str | None = None) -> S
 
 def _leaves(given: Sequence[str], several: bool) -> Iterator[Leaf]:
     for path in given:
-        # Of many paths one that is not there fails by itself, in its row.
-        missing = several and not reach.is_url(path) and not os.path.lexists(path)
-        yield from [Leaf(os.path.abspath(path))] if missing else leaves_of(path)
+        # Of many, one that is not there fails by itself, in its row, and none is asked for over a network twice.
+        if several and reach.is_url(path) and not is_pattern(path) and not path.endswith("/"):
+            yield Leaf(path)
+        elif several and not reach.is_url(path) and not os.path.lexists(path):
+            yield Leaf(os.path.abspath(path))
+        else:
+            yield from leaves_of(path)
 
 
 def _items(leaves: Callable[[], Iterator[Leaf]], column: str | None) -> Iterator[Item]:

@@ -137,8 +137,11 @@ def parquet_items(leaf: Leaf, column: str | None) -> Iterator[Item]:
 
 
 def parquet_count(leaf: Leaf) -> int:
-    """Return how many rows a Parquet table has. Raises OSError or ArrowException where it cannot be read."""
-    return int(_opened(leaf.path).metadata.num_rows)
+    """Return how many rows a Parquet table has, 1 (which will say why) where it cannot be read."""
+    try:
+        return int(_opened(leaf.path).metadata.num_rows)
+    except pa.ArrowException:
+        return 1
 
 
 def row_bytes(path: str, row: int, column: str | None) -> bytes:

@@ -47,27 +47,29 @@ def leaves_of(named: str) -> Iterator[Leaf]:
     Raises InputError where there is no such file or folder, or the pattern fits none.
     """
     path = named if reach.is_url(named) else os.path.abspath(named)
-    if not _is_there(path):
-        if not is_pattern(path):
-            raise InputError(f"{shown(named)}: no such file, folder or pattern of files; give a folder of images.")
+    found = _found(path)
+    if found is not None:
+        return iter([found])
+    if reach.is_folder(path):
+        return _below(path)
+    if is_pattern(path):
         return _fitting(path, named)
-    return _below(path) if reach.is_folder(path) else iter([Leaf(path)])
+    raise InputError(f"{shown(named)}: no such file, folder or pattern of files; give a folder of images.")
 
 
-def _is_there(path: str) -> bool:
+def _found(path: str) -> Leaf | None:
+    """Return the file at a path or URL, if there is one."""
     if not reach.is_url(path):
-        return os.path.lexists(path)
-    if is_pattern(path) and path.startswith("http"):
-        return False
+        return Leaf(path) if os.path.lexists(path) and not os.path.isdir(path) else None
+    if path.startswith("http") and (is_pattern(path) or path.endswith("/")):
+        return None
     try:
-        reach.look(path)
+        return None if reach.is_folder(path) else Leaf(path, reach.look(path))
     except FileNotFoundError:
-        return reach.is_folder(path)
+        return None
     except OSError as error:
-        raise InputError(
-            f"{shown(path)} cannot be reached ({why(error)}); check the address and your rights."
-        ) from None
-    return True
+        said = why(error)
+        raise InputError(f"{shown(path)} cannot be reached ({said}); check the address and your rights.") from None
 
 
 def _below(folder: str) -> Iterator[Leaf]:
@@ -94,7 +96,9 @@ def _fitting(pattern: str, named: str) -> Iterator[Leaf]:
             none = False
             yield leaf
     if none:
-        raise InputError(f"{shown(named)}: no file fits this pattern; check it, and quote it ('...') in a shell.")
+        raise InputError(
+            f"{shown(named)}: no file fits this pattern, or no picture where it does not end in a suffix; check it."
+        )
 
 
 def _braced(pattern: str) -> Iterator[str]:

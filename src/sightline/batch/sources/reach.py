@@ -42,6 +42,7 @@ _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "
 _STAMPS = (
     *("etag", "md5hash", "lastmodified", "last_modified", "last-modified", "updated", "mtime", "modified", "created"),
 )
+_NO_PARTS = "its server gives no parts of files; download it first"
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ def read(path: str, start: int = 0, size: int | None = None) -> bytes:
         found = bytes(_asked(path, lambda: files.cat_file(inner, **span))) if size != 0 else b""
     else:
         found = _read_here(path, start, size)
-    if size is not None and len(found) != size:
+    if size is not None and len(found) > size:
+        raise OSError(_NO_PARTS)
+    if size is not None and len(found) < size:
         raise OSError(f"{len(found):,} bytes came of {size:,} from byte {start:,} on")
     return found
 
@@ -236,7 +239,7 @@ class _Far(io.RawIOBase):
     def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place."""
         if getattr(self._stream, "size", 0) is None and (place, whence) not in ((self.tell(), 0), (0, 1)):
-            raise OSError("its server gives no parts of files; download it first")
+            raise OSError(_NO_PARTS)
         return int(_asked(self._url, lambda: self._stream.seek(place, whence) or self._stream.tell()))
 
     def tell(self) -> int:
@@ -254,6 +257,8 @@ def _asked(url: str, ask: Any) -> Any:
     """Ask another machine; whatever goes wrong there is an OSError."""
     try:
         return ask()
+    except FileNotFoundError:
+        raise FileNotFoundError("there is none at this address") from None
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  each store's client has errors of its own

@@ -131,7 +131,8 @@ def _text(stream: IO[bytes], info: tarfile.TarInfo) -> str | None:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    parts = PurePosixPath(name).parts
+    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
 
 
 def _items(path: str, uri: str, look: reach.Look, group: Sequence[_Found]) -> Iterator[Item]:

@@ -98,7 +98,7 @@ def _resolved(value: str, table: str) -> str:
 
 def _resolved_url(value: str, kind: str, table: str) -> str:
     if kind not in _NAMED or "::" in value:
-        raise OSError(f"{shown(value)}: tables may name {', '.join(_NAMED[:4])}://, ... and paths")
+        raise OSError(f"{shown(value)}: a table may name http://, s3://, gs:// and paths")
     if kind == "file" and reach.is_url(table):
         raise OSError(f"{shown(value)} is a file of this machine, and the table is not of it")
     return reach.local(value)
@@ -129,7 +129,7 @@ def list_items(leaf: Leaf) -> Iterator[Item]:
             for number, line in enumerate(lines):
                 if line.strip():
                     yield named_item(line.rstrip("\r\n"), leaf.path, f"{uri}#{number}", {})
-    except (OSError, csv.Error) as error:
+    except OSError as error:
         yield Item(uri, Broken(why(error)))
 
 
@@ -160,7 +160,7 @@ def _short_lines(stream: IO[bytes]) -> Iterator[str]:
     for number in itertools.count(1):
         line = text.readline(_LONGEST)
         if len(line) == _LONGEST:
-            raise csv.Error(f"line {number:,} has over {_LONGEST:,} characters")
+            raise OSError(f"line {number:,} has over {_LONGEST:,} characters")
         if not line:
             text.detach()
             return
