@@ -103,11 +103,11 @@ class _Run:
         if outcome.unit.asks != self.buffer.asks:
             self.flush()
             self.buffer.asks = outcome.unit.asks
-        rows: dict[str, list[Row]] = {}
+        rows: dict[str, dict[str, Row]] = {}  # by their keys: a table may name an image several times
         for row in outcome.rows:
-            rows.setdefault(row["image"], []).append(row)
+            rows.setdefault(row["image"], {})[row["key"]] = row
         for item, content in zip(outcome.unit.items, outcome.contents, strict=True):
-            self._take(item, content, rows.get(item.uri, []))
+            self._take(item, content, list(rows.pop(item.uri, {}).values()))
         self._refuse_hopeless()
         if self.buffer.full:
             self.flush()
