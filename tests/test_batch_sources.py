@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -250,3 +252,16 @@ def test_columns_of_other_names_are_asked_for(tmp_path: Path) -> None:
         source_of(table, column="id")
     assert items(table, column="right") == [("t.parquet#0:right", None)]
     assert read_original(f"{table}#0:right").size == (96, 96)
+
+
+@pytest.mark.slow
+def test_the_command_asks_for_a_column_before_it_loads_the_model(tmp_path: Path) -> None:
+    table = write_parquet(tmp_path / "t.parquet", {"left": [png(0)], "right": [png(1)]})
+    command = [sys.executable, "-c", "from sightline.cli.main import main; main()", "batch", str(table)]
+    command += ["--model", "demo/honest", "--out", str(tmp_path / "out"), "--workers", "0"]
+    failed = subprocess.run(command, capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert "name one of left, right with --column" in failed.stderr
+    assert not (tmp_path / "out").exists()
+    assert subprocess.run([*command, "--column", "left"], capture_output=True).returncode == 0
+    assert [row["image"] for row in rows(tmp_path / "out")] == [f"{table}#0:left"]

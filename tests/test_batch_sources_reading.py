@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_kinds import pictures, png, write_csv, write_parquet, write_tar
@@ -326,3 +327,23 @@ def test_a_shard_s_members_are_looked_for_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(originals, "members", counted)
     assert [read_original(f"{shard}#{i}.png").size for i in range(3)] == [(96, 96)] * 3
     assert asked == [str(shard)]
+
+
+def test_a_table_that_is_one_row_group_is_not_read_whole(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    data = [bytes([i]) * 200_000 for i in range(200)]
+    pq.write_table(pa.table({"image": data}), stream, compression="none", use_dictionary=False, write_batch_size=4)
+    memory.pipe_file("/remote/t.parquet", stream.getvalue())
+    found = listed("memory://remote/t.parquet")
+    seen: list[int] = []
+    whole = reach._Far.readinto
+
+    def counted(self: Any, buffer: Any) -> int:
+        seen.append(whole(self, buffer))
+        return seen[-1]
+
+    monkeypatch.setattr(reach._Far, "readinto", counted)
+    assert found[0].where.fetch() == data[0]
+    assert sum(seen) < 15_000_000 < 40_000_000 < len(stream.getvalue())
+    assert found[-1].where.fetch() == data[-1]
+    assert sum(seen) < 1.1 * len(stream.getvalue())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,9 @@ from sightline.errors import ParameterError
 
 if TYPE_CHECKING:
     from sightline.batch.job import Job
-    from sightline.batch.run import How, Summary
+    from sightline.batch.run import How
+    from sightline.batch.sources import Source
+    from sightline.batch.summary import Summary
     from sightline.models.model import Model
 
 __all__ = ["EXAMPLES", "batch_command"]
@@ -30,7 +32,7 @@ Examples:
   sightline batch 's3://bucket/shards/{000..099}.tar' --model resnet50 --out s3://bucket/store --engine ray
 """
 
-Source = Annotated[
+SourceName = Annotated[
     str,
     typer.Argument(
         help="A folder, a pattern, a CSV or Parquet table (of paths or bytes), tar shards, or a URL of such.",
@@ -83,7 +85,7 @@ class Running:
 
 @opt.grouped
 def batch_command(
-    source: Source,
+    source: SourceName,
     model: opt.Models,
     out: OutStore,
     asking: opt.Asking,
@@ -100,16 +102,34 @@ def batch_command(
     from sightline.batch.sources import source_of
 
     found = source_of(source, column=column)
-    job, opened = _job(model, method, metrics, asking, loading, heatmap_size, raw)
-    with counted_progress("explaining") as (begin, advance):
-        from sightline.batch.run import run
-
-        summary = run(found, job, out, _how(running), model=opened, on_begin=begin, on_images=advance)
+    asked = {"model": model, "method": method, "metrics": metrics, "size": heatmap_size, "raw": raw, "asking": asking}
+    summary = _finished(found, out, running, asked | dataclasses.asdict(loading))
+    if summary is None:
+        job, opened = _job(model, method, metrics, asking, loading, heatmap_size, raw)
+        summary = _ran(found, out, job, opened, _how(running, asked | dataclasses.asdict(loading)))
     if json:
         print_json(summary.to_dict())
     else:
         _print(summary)
     raise typer.Exit(2 if summary.failed else 0)
+
+
+def _finished(source: Source, out: str, running: Running, asked: dict[str, Any]) -> Summary | None:
+    """Say at once that nothing is left, where that can be known without torch and the model."""
+    if not running.resume:
+        return None
+    from sightline.batch.finished import fingerprint, if_finished
+
+    return if_finished(source, out, fingerprint(asked))
+
+
+def _ran(source: Source, out: str, job: Job, model: Model, how: How) -> Summary:
+    from sightline.batch.memory import keep_freed_memory
+    from sightline.batch.run import run
+
+    keep_freed_memory()
+    with counted_progress("explaining") as (begin, advance):
+        return run(source, job, out, how, model=model, on_begin=begin, on_images=advance)
 
 
 def _job(
@@ -143,7 +163,8 @@ def _job(
     return job, opened
 
 
-def _how(running: Running) -> How:
+def _how(running: Running, asked: dict[str, Any]) -> How:
+    from sightline.batch.finished import fingerprint
     from sightline.batch.run import How
 
     said = running.batch_size
@@ -156,6 +177,7 @@ def _how(running: Running) -> How:
         running.resume,
         running.wait,
         running.ray_address,
+        fingerprint(asked),
     )
 
 

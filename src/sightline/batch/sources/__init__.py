@@ -14,12 +14,12 @@ from sightline.batch.sources.tables import csv_items, is_numbers, line_count, li
 from sightline.errors import InputError, ParameterError
 from sightline.paths import shown, why
 
-__all__ = ["Broken", "Bytes", "File", "Item", "Member", "Source", "Where", "file_item", "source_of"]
+__all__ = ["Broken", "Bytes", "File", "Item", "Member", "Named", "Source", "Where", "file_item", "source_of"]
 
 _PACKED = (".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _TABLES = (".csv", ".tsv", ".parquet", ".pq")
 _LISTS = (".txt", ".lst")
-_QUICK = 2 << 30  # bytes of tar archives whose headers are counted before a run
+_QUICK = 1 << 28  # bytes of tar archives whose headers are counted before a run
 
 Named = str | os.PathLike[str]
 

@@ -19,6 +19,7 @@ from sightline.paths import why
 
 __all__ = ["parquet_count", "parquet_items", "row_bytes"]
 
+_BUFFER = 1 << 20  # without it a whole row group is read at once, which may be the whole table
 _IMAGES = 32
 _ROWS = 256
 
@@ -220,9 +221,9 @@ def _is_null(table: _Table, group: int) -> bool:
 
 def _opened(path: str) -> Any:
     if reach.is_url(path):
-        return pq.ParquetFile(reach.opened(path), pre_buffer=False)
+        return pq.ParquetFile(reach.opened(path), pre_buffer=False, buffer_size=_BUFFER)
     reach.opened(path).close()  # says of a pipe or a device what it is
-    return pq.ParquetFile(pa.OSFile(path), pre_buffer=False)
+    return pq.ParquetFile(pa.OSFile(path), pre_buffer=False, buffer_size=_BUFFER)
 
 
 def _fits(kind: Any) -> str:

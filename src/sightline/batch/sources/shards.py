@@ -6,7 +6,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from sightline.batch.sources import reach
@@ -34,13 +34,12 @@ class _Found:
     @property
     def key(self) -> str:
         """What the members of one example have in common."""
-        path = PurePosixPath(self.name)
-        return str(path.parent / path.name.partition(".")[0])
+        return self.name[: len(self.name) - len(self.kind)]
 
     @property
     def kind(self) -> str:
         """The rest of the name, as jpg or left.png."""
-        return PurePosixPath(self.name).name.partition(".")[2]
+        return self.name.rpartition("/")[2].partition(".")[2]
 
 
 @dataclass(eq=False)
@@ -131,8 +130,9 @@ def _text(stream: IO[bytes], info: tarfile.TarInfo) -> str | None:
 
 
 def _is_hidden(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
+    if "/." not in f"/{name}" and "__MACOSX" not in name:
+        return False
+    return any(part == "__MACOSX" or (part.startswith(".") and part not in ("..", ".")) for part in name.split("/"))
 
 
 def _items(path: str, uri: str, look: reach.Look, group: Sequence[_Found]) -> Iterator[Item]:
