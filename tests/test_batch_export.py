@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline.batch.exports import KINDS, export, run
-from sightline.batch.originals import read_original
 from sightline.batch.querying import query
 from sightline.batch.store import open_store
 from sightline.batch.table import heatmaps_of
+from sightline.batch.unchanged import unchanged_picture
 from sightline.cli.main import app
 from sightline.errors import InputError, ParameterError
 from stores import explained, row, scenes, stored
@@ -54,7 +54,7 @@ def test_a_picture_for_each_row_whose_original_is_there(real: Path, tmp_path: Pa
         ["scene2", "grad_cam"],
         ["scene2", "integrated_gradients"],
     ]
-    assert read_original(str(tmp_path / "out" / names[0])).shape == (96, 96, 3)
+    assert unchanged_picture(str(tmp_path / "out" / names[0])).shape == (96, 96, 3)
 
 
 def test_the_heatmaps_alone_need_no_original(real: Path, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sightline.batch import sheet
-from sightline.batch.originals import original_bytes, read_original, read_series
 from sightline.batch.querying import asking, statement
 from sightline.batch.sheet import COLUMNS, Shown, contact_sheet, drawn, name_of, rows_of, style_of
 from sightline.batch.sources import uri_of
+from sightline.batch.unchanged import original_bytes, unchanged_picture, unchanged_series
 from sightline.cli.main import app
 from sightline.demo.mnist1d import mnist1d_signal
 from sightline.errors import InputError
@@ -64,7 +64,7 @@ def show(*words: Any) -> tuple[int, str]:
 def test_a_tile_is_the_original_with_its_own_heatmap(real: Path) -> None:
     shown = rows(real / "store", "method = 'grad_cam'")[1]
     picture = np.asarray(drawn(shown, "overlay"), float)
-    original = read_original(shown.row["image"]).astype(float)
+    original = unchanged_picture(shown.row["image"]).astype(float)
     assert picture.shape == original.shape == (96, 96, 3)
     assert shown.heatmap is not None
     alone = np.asarray(drawn(shown, "heatmap"), float).sum(2)
@@ -167,7 +167,7 @@ def test_members_of_shards_are_read(tmp_path: Path) -> None:
         shard.addfile(member, io.BytesIO(data))
     uri = f"{tmp_path / 'shard.tar'}#a/one.png"
     assert original_bytes(uri) == data
-    assert read_original(uri).shape == (96, 96, 3)
+    assert unchanged_picture(uri).shape == (96, 96, 3)
     with pytest.raises(InputError, match="not found"):
         original_bytes(f"{tmp_path / 'shard.tar'}#a/two.png")
 
@@ -201,7 +201,7 @@ def test_a_series_is_drawn_as_a_line(tmp_path: Path, said: list[str]) -> None:
     shown = rows(tmp_path / "store")
     assert shown[0].heatmap is not None
     assert shown[0].heatmap.shape == (64,)
-    assert read_series(shown[0].row["image"], shown[0].row["image_hash"]).shape == (1, 40)
+    assert unchanged_series(shown[0].row["image"], shown[0].row["image_hash"]).shape == (1, 40)
     assert len(np.unique(np.asarray(drawn(shown[0], "overlay")).reshape(-1, 3), axis=0)) > 20
     assert drawn(shown[1], "heatmap").width > 100
     contact_sheet(shown, title="t")
@@ -225,7 +225,7 @@ def test_the_command_writes_the_sheet_that_was_asked_for(real: Path, tmp_path: P
     code, text = show(real / "store", "where method = 'gradient'", "--limit", 2, "--columns", 1, "--out", out)
     assert code == 0
     assert "2 of 4 rows" in text
-    high, wide, _ = read_original(str(out)).shape
+    high, wide, _ = unchanged_picture(str(out)).shape
     assert high > wide
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
 

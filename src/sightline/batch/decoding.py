@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import multiprocessing
 import os
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from sightline.arrays import read_upload as read_array
+from sightline.batch.names import content_digest
 from sightline.batch.sources import Item
 from sightline.errors import ImageError, SightlineError
 from sightline.geometry import Geometry
@@ -75,7 +75,7 @@ def decode(reader: Model, item: Item) -> Decoded:
         data = item.where.fetch()
     except (OSError, ValueError, MemoryError) as error:
         return Decoded(item, None, error=f"{shown(item.uri)} cannot be read ({why(error)})")
-    digest = hashlib.sha256(data).hexdigest()[:32]
+    digest = content_digest(data)
     try:
         return _prepared(reader, item, data, digest)
     except ImageError as error:

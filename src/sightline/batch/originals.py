@@ -1,81 +1,103 @@
-"""The originals behind the rows of a store, read again from where they were."""
+"""The way back from a row's ``image`` to its pixels."""
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import io
-import os
-import tarfile
-from pathlib import Path, PurePath
-from urllib.parse import unquote_to_bytes
-
-import numpy as np
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from tarfile import TarError
 
 from sightline.arrays import read_upload as read_array
-from sightline.errors import ImageError, InputError
-from sightline.images import MAX_PIXELS, decoded, read_image
-from sightline.paths import shown
+from sightline.batch.names import content_digest
+from sightline.batch.sources import reach
+from sightline.batch.sources.items import File, Member, Where
+from sightline.batch.sources.shards import members
+from sightline.errors import ImageError
+from sightline.images import MAX_PIXELS, Picture, decoded, read_image
+from sightline.paths import shown, why
 
-__all__ = ["original_bytes", "read_original", "read_series"]
+__all__ = ["original_of", "read_original"]
 
-_ARRAYS = (".npy", ".npz")
+_ROW = re.compile(r"(\d+)(?::(.+))?", re.DOTALL)
+_ARRAYS = (b"\x93NUMPY", b"PK")
 
 
-def original_bytes(uri: str, content: str | None = None) -> bytes:
-    """Return the bytes behind a URI of a store: a path, a URL, or ``shard.tar#member``.
+@dataclass(frozen=True)
+class _Row:
+    """The bytes in a row of a Parquet table."""
 
-    ``content`` is the hash that the row has. Raises InputError, which begins with "original not found" or "original
-    changed", where they are gone, cannot be read or are not those that were explained.
+    path: str
+    number: int
+    column: str | None
+
+    def fetch(self) -> bytes:
+        """Read the bytes."""
+        from sightline.batch.sources.parquet import row_bytes
+
+        return row_bytes(self.path, self.number, self.column)
+
+
+def read_original(uri: str, *, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode the picture that a row's ``image`` names: upright 8-bit pixels, as they were explained.
+
+    ``uri`` is a path, a URL, ``shard.tar#member.jpg`` or ``table.parquet#17``. The picture's hash is that of the row's
+    ``image_hash`` where its content is still the same.
+    Raises ImageError where it is gone or cannot be read.
     """
+    said = shown(uri)
     try:
-        data = _fetched(uri)
-    except (OSError, KeyError, ValueError, ImportError, tarfile.TarError):
-        raise InputError(f"original not found: {shown(uri)}") from None
-    if content is not None and hashlib.sha256(data).hexdigest()[: len(content)] != content:
-        raise InputError(f"original changed: {shown(uri)} is another picture than the one that was explained")
-    return data
+        data = original_of(uri).fetch()
+    except (OSError, ValueError) as error:
+        raise ImageError(
+            f"{said} cannot be read ({why(error)}); the store holds no picture, only where it was."
+        ) from None
+    digest = content_digest(data)
+    if not data:
+        raise ImageError(f"{said} is empty (0 bytes); get it again.")
+    if data.startswith(_ARRAYS):
+        array = read_array(io.BytesIO(data), said, max_pixels * max(4, channels))
+        return replace(read_image(array, channels=channels, max_pixels=max_pixels), name=said, hash=digest)
+    return Picture(decoded(io.BytesIO(data), said, channels, max_pixels), said, digest)
 
 
-def read_original(uri: str, content: str | None = None) -> np.ndarray:
-    """Return the picture behind a URI as uint8 (H, W, 3); raises as `original_bytes` does."""
-    data, said = original_bytes(uri, content), shown(uri)
+def original_of(uri: str) -> Where:
+    """Return how the bytes that a row's ``image`` names are had. Raises OSError where a tar holds no such member."""
+    path = reach.local(uri)
+    if not (path.startswith("http") and "#" in path) and reach.is_there(path):  # HTTP has no files with a # in them
+        return File(path)
+    for inside, name in _splits(uri):
+        if (row := _ROW.fullmatch(name)) and not inside.partition("?")[0].casefold().endswith(".tar"):
+            return _Row(inside, int(row[1]), row[2])
+        if reach.is_there(inside):
+            return _member(inside, name)
+    return File(path)
+
+
+def _splits(uri: str) -> Iterator[tuple[str, str]]:
+    """Yield what may be a file and the part of it that is meant; file names, too, may hold a ``#``."""
+    for found in re.finditer("#", uri):
+        inside = reach.local(uri[: found.start()])
+        if inside.partition("?")[0].casefold().endswith((".tar", ".parquet", ".pq")):
+            yield inside, uri[found.end() :]
+
+
+def _member(path: str, name: str) -> Member:
+    found = _index(path, reach.look(path)).get(name)
+    if found is None:
+        raise OSError("there is no such member in the archive")
+    return Member(path, *found)
+
+
+@functools.lru_cache(maxsize=2)
+def _index(path: str, look: reach.Look) -> dict[str, tuple[int, int]]:
+    """Return where each member of an archive lies, until it changes."""
+    found: dict[str, tuple[int, int]] = {}
     try:
-        if PurePath(uri).suffix.casefold() in _ARRAYS:
-            return read_image(read_array(io.BytesIO(data), said, 4 * MAX_PIXELS)).pixels
-        return decoded(io.BytesIO(data), said, 3, MAX_PIXELS)
-    except ImageError as error:
-        raise InputError(f"original not found: {error}") from None
-
-
-def read_series(uri: str, content: str | None = None) -> np.ndarray:
-    """Return the series behind a URI as (C, L), its longer side taken for time; raises as `original_bytes` does."""
-    data, said = original_bytes(uri, content), shown(uri)
-    try:
-        values = np.atleast_2d(np.squeeze(read_array(io.BytesIO(data), said, MAX_PIXELS)))
-    except ImageError as error:
-        raise InputError(f"original not found: {error}") from None
-    if values.ndim > 2:
-        raise InputError(f"original not found: {said} holds an array of {values.ndim} dimensions, and no series")
-    return np.asarray(values if values.shape[1] >= values.shape[0] else values.T, np.float64)
-
-
-def _fetched(uri: str) -> bytes:
-    if uri.startswith("file://"):  # so rows name a path that is no text
-        return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))).read_bytes()
-    if "://" in uri:
-        import fsspec
-
-        with fsspec.open(uri, "rb") as stream:
-            return bytes(stream.read())
-    path, sign, member = uri.rpartition("#")
-    if sign and not Path(uri).exists():
-        return _member(path, member)
-    return Path(uri).read_bytes()
-
-
-def _member(path: str, member: str) -> bytes:
-    with tarfile.open(path) as shard:
-        stream = shard.extractfile(member)
-        if stream is None:
-            raise KeyError(member)
-        return stream.read()
+        for member in members(path):
+            found.setdefault(member.name, (member.offset, member.size))
+    except TarError:
+        if not found:
+            raise OSError("the archive is damaged") from None
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from sightline.batch.job import Job
 from sightline.batch.local import run_local
 from sightline.batch.rows import Row, Work, shape_of
 from sightline.batch.sizing import batch_size_of
-from sightline.batch.sources import Item, Source, source_of
+from sightline.batch.sources import Item, Named, Source, source_of
 from sightline.batch.store import Settings, Writer, writing
 from sightline.batch.summary import Summary
 from sightline.batch.table import IMAGES, table_of
@@ -90,11 +90,11 @@ class _Run:
         if outcome.unit.asks != self.buffer.asks:
             self.flush()
             self.buffer.asks = outcome.unit.asks
-        rows: dict[str, list[Row]] = {}
+        rows: dict[str, dict[str, Row]] = {}  # by their keys: a table may name an image several times
         for row in outcome.rows:
-            rows.setdefault(row["image"], []).append(row)
+            rows.setdefault(row["image"], {})[row["key"]] = row
         for item, content in zip(outcome.unit.items, outcome.contents, strict=True):
-            self._take(item, content, rows.pop(item.uri, []))
+            self._take(item, content, list(rows.pop(item.uri, {}).values()))
         self.hopes.check()
         if self.buffer.full:
             self.flush()
@@ -144,7 +144,7 @@ class _Run:
 
 
 def run(
-    source: Source | str | os.PathLike[str],
+    source: Source | Named | Sequence[Named],
     job: Job,
     out: str | os.PathLike[str],
     how: How = How(),

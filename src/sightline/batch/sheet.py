@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from sightline.batch.functions import maps_of
-from sightline.batch.originals import read_original, read_series
+from sightline.batch.unchanged import unchanged_picture, unchanged_series
 from sightline.errors import InputError
 from sightline.methods import METHODS
 from sightline.render.compare import style_legend
@@ -189,7 +189,7 @@ def _legends(rows: Sequence[Shown], width: int) -> Block:
 
 def _drawn_picture(shown: Shown, heat: np.ndarray, draw: Draw, side: int | None) -> Image.Image:
     row, (high, wide) = shown.row, heat.shape
-    photo = None if draw == "heatmap" else rgb(read_original(row["image"], row["image_hash"]))
+    photo = None if draw == "heatmap" else rgb(unchanged_picture(row["image"], row["image_hash"]))
     size = _into(photo.size if photo else (row["width"] or wide, row["height"] or high), side)
     below = resized_photo(photo, size) if photo else Image.new("RGB", size)
     percentile = 100.0 if row["layer"] else 99.5  # pixel maps have outliers, layer maps do not
@@ -201,7 +201,7 @@ def _drawn_series(shown: Shown, heat: np.ndarray, draw: Draw) -> Image.Image:
     looks: dict[str, Any] = {"style": shown.style, "percentile": 100.0}
     if draw == "heatmap":
         return signal_plot(None, heat[None], **looks)
-    signal = read_series(shown.row["image"], shown.row["image_hash"])
+    signal = unchanged_series(shown.row["image"], shown.row["image_hash"])
     at = (np.arange(signal.shape[1]) + 0.5) / signal.shape[1] * len(heat) - 0.5
     return signal_cell(signal, np.interp(at, np.arange(len(heat)), heat)[None], **looks)
 

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from sightline.batch.exports.work import Work, flat
-from sightline.batch.originals import original_bytes
 from sightline.batch.regions import regions
 from sightline.batch.sheet import Shown, name_of, rows_of
+from sightline.batch.unchanged import original_bytes
 from sightline.errors import InputError
 from sightline.output import file_part
 
