@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from sightline.batch import sheet
 from sightline.batch.querying import asking, statement
 from sightline.batch.sheet import COLUMNS, Shown, contact_sheet, drawn, name_of, rows_of, style_of
-from sightline.batch.sources import uri_of
+from sightline.batch.sources.reach import uri_of
 from sightline.batch.unchanged import original_bytes, unchanged_picture, unchanged_series
 from sightline.cli.main import app
 from sightline.demo.mnist1d import mnist1d_signal
