@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from sightline.batch.decoding import Decoded
-from sightline.batch.job import Ask, Job, asks_of, digest, plan_of
+from sightline.batch.job import Ask, Job, asks_of, plan_of
+from sightline.batch.names import digest
 from sightline.engine import explain_batch
 from sightline.errors import LayerError, ModelError, RefusedError, SightlineError
 from sightline.evaluation.measuring import Task, measure_batch

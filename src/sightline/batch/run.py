@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -20,13 +20,14 @@ from sightline.batch.rows import Row, Work, shape_of
 from sightline.batch.sizing import batch_size_of
 from sightline.batch.sources import Item, Source, source_of
 from sightline.batch.store import Settings, Writer, writing
+from sightline.batch.summary import Summary
 from sightline.batch.table import IMAGES, table_of
 from sightline.batch.units import Outcome, units_of
 from sightline.errors import ParameterError
 from sightline.models.model import Model
 from sightline.results import versions
 
-__all__ = ["Engine", "How", "Summary", "run"]
+__all__ = ["Engine", "How", "run"]
 
 Engine = Literal["local", "ray"]
 
@@ -41,7 +42,8 @@ class How:
     """How a run is done: none of this changes what comes out, but for the last bit.
 
     ``resume`` knows images again by name, size and time, without reading them; otherwise by their content.
-    ``workers`` are processes that decode, of the Ray engine actors that explain.
+    ``workers`` are processes that decode, of the Ray engine actors that explain. ``fingerprint`` is kept with what is
+    committed, see `sightline.batch.finished`.
     """
 
     engine: Engine = "local"
@@ -50,26 +52,7 @@ class How:
     resume: bool = False
     wait: bool = False
     ray_address: str | None = None
-
-
-@dataclass
-class Summary:
-    """What a run did. ``errors`` counts failed images by their reason, without the image's name where it begins so."""
-
-    store: str
-    images: int = 0
-    explained: int = 0
-    rows: int = 0
-    already: int = 0
-    duplicates: int = 0
-    failed: int = 0
-    parts: int = 0
-    seconds: float = 0.0
-    failures: list[dict[str, str]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON values."""
-        return asdict(self)
+    fingerprint: str | None = None
 
 
 @dataclass(eq=False)
@@ -187,7 +170,9 @@ def run(
         done = Done(writer.store, asks, by_name=how.resume)
         on_begin(found.count() if found.count else None)
         size = batch_size_of(how.batch_size, work, found, writer.store)
-        about = {"versions": versions(), "engine": how.engine, "batch_size": size, "source": found.name}
+        about = {"versions": versions(), "engine": how.engine, "batch_size": size, "source": found.name} | (
+            {"fingerprint": how.fingerprint} if how.fingerprint else {}
+        )
         summary = Summary(str(writer.store.place))
         going = _Run(job, writer, done, summary, about, Hopes.of(work.asks, writer.store))
         try:
