@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 
 import sightline
-from batches import HERE, Net, done, images, job_of, left_over, net_model, rows, same, scenes
+from batches import HERE, done, images, job_of, left_over, net_model, rows, same, scenes
 from sightline.batch import decoding
 from sightline.batch.decoding import Decoders, reader_of
 from sightline.batch.run import How, run
@@ -96,7 +97,10 @@ def test_what_is_no_picture_is_a_row_with_its_reason(photos: Path, tmp_path: Pat
     assert {f["image"].rpartition("/")[2] for f in summary.failures} == wanted.keys()
     kept = [r for r in rows(tmp_path / "s") if r["error"] is None]
     assert [r["key"] for r in kept] == [r["key"] for r in rows(tmp_path / "clean")]
-    close = [np.abs(np.subtract(a["heatmap"], b["heatmap"])).max() for a, b in zip(kept, rows(tmp_path / "clean"), strict=True)]
+    close = [
+        np.abs(np.subtract(a["heatmap"], b["heatmap"])).max()
+        for a, b in zip(kept, rows(tmp_path / "clean"), strict=True)
+    ]
     assert max(close) <= 1e-3  # of other batches, for what fails divides them
     again = done(photos, job_of(honest), tmp_path / "s", HERE)
     assert (again.rows, again.failed, again.already, again.parts) == (0, 9, 9, 0)
@@ -256,14 +260,17 @@ def test_decoders_killed_from_outside_lose_nothing(photos: Path, tmp_path: Path,
         for unit in decoders.map(iter(units)):
             found.append([one.item.uri for one in unit])
             assert all(one.error is None for one in unit)
-            pool = decoders._pool
-            if pool is not None and len(found) < 5:
-                os.kill(draw.choice(list(pool._processes)), signal.SIGKILL)
+            process = decoders.workers[draw.integers(2)].process
+            if process is not None and len(found) < 5:
+                time.sleep(draw.uniform(0, 0.05))  # also while it sends what it has found
+                process.kill()
     assert found == [[item.uri for item in unit] for unit in units]
 
 
 def test_workers_that_cannot_begin_are_said_and_make_no_rows(photos: Path, tmp_path: Path, honest, monkeypatch) -> None:
-    monkeypatch.setattr(decoding, "_begin", os.abort)  # takes no argument: the worker ends as it begins
+    monkeypatch.setattr(
+        decoding, "_decode_all", os.abort
+    )  # takes no argument: the worker ends with whatever it is asked
     with pytest.raises(
         SightlineError, match="end as soon as they have begun; decode in this process, with --workers 0"
     ):
@@ -324,8 +331,8 @@ def test_exactly_the_culprits_fail(photos: Path, tmp_path: Path, trouble, metric
     troubled, sound = net_model(trouble), net_model()
     job = job_of(troubled, "grad_cam", "gradient", metrics=metrics)
     summary = done(photos, job, tmp_path / "s", How(workers=0, batch_size=32))
-    net = troubled.module
-    assert (summary.explained, summary.failed, summary.rows) == (29, 3, 64)
+    assert (summary.failed, summary.rows) == (3, 64)
+    assert summary.explained == (32 if trouble is backward else 29)  # Grad-CAM does not go back that far
     assert errors(tmp_path / "s").keys() == {"003.png", "017.png", "018.png"}
     assert all("\n" not in e and "003" not in e for e in errors(tmp_path / "s").values())
     for p in (3, 17, 18):
@@ -337,10 +344,10 @@ def test_exactly_the_culprits_fail(photos: Path, tmp_path: Path, trouble, metric
     for one in (r for r in rows(tmp_path / "s") if r["error"] is None):
         other = alone[one["image"], one["method"]]
         assert one["key"] == other["key"]
-        assert one["heatmap_scale"] == pytest.approx(other["heatmap_scale"], rel=1e-4)
+        assert one["heatmap_scale"] == pytest.approx(other["heatmap_scale"], rel=1e-5)
+        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
         assert np.allclose(one["heatmap"], other["heatmap"], atol=1e-3)
         assert dict(one["metrics"]).keys() == dict(other["metrics"]).keys()
-    assert isinstance(net, Net)
 
 
 def test_a_culprit_costs_two_passes_for_each_halving(photos: Path, tmp_path: Path) -> None:
@@ -383,9 +390,9 @@ def test_a_model_that_fails_on_every_image_ends_the_run(tmp_path: Path, metrics:
 def test_a_method_that_refuses_the_model_ends_the_run_before_it_fills_a_store(tmp_path: Path) -> None:
     photos = scenes(tmp_path / "photos", 20)
     model = net_model()
-    with pytest.raises(SightlineError, match=r"attention.*each of the first 8 images \(rollout, top1\)"):
-        done(photos, job_of(model, "gradient", "rollout"), tmp_path / "s", How(workers=0, batch_size=4))
-    few = done(scenes(tmp_path / "few", 2), job_of(model, "gradient", "rollout"), tmp_path / "few_s")
+    with pytest.raises(SightlineError, match=r"attention.*each of the first 8 images \(attention_rollout, top1\)"):
+        done(photos, job_of(model, "gradient", "attention_rollout"), tmp_path / "s", How(workers=0, batch_size=4))
+    few = done(scenes(tmp_path / "few", 2), job_of(model, "gradient", "attention_rollout"), tmp_path / "few_s")
     assert (few.explained, few.failed, few.rows) == (2, 2, 4)
 
 

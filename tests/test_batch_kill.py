@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batches import children_of, images, left_over, lives, plain, rows, same, scenes
+from batches import children_of, images, left_over, lives, rows, same, scenes
 from sightline.batch.store import open_store
-from sightline.errors import InputError
 
 pytestmark = pytest.mark.slow
 
 # Begun once, with everything imported, and decoders' server running: a run is then a fork, and costs what it does.
 SERVER = """
 import json, os, signal, sys
+from multiprocessing import forkserver
 from sightline.batch import run as running
 from sightline.batch.decoding import Decoders, reader_of
 from sightline.batch.job import Job
@@ -34,7 +34,7 @@ from sightline.models.load import load
 running._PART_ROWS = 8
 model = load("demo/honest")
 with Decoders(reader_of(model), 1) as decoders:
-    list(decoders.map(iter([[]])))
+    decoders.workers[0].ask([])
 
 def work(asked):
     job = Job(lambda: model, "demo/honest", tuple(asked["methods"]), ("top2",), heatmap=8, raw=True)
@@ -61,6 +61,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         try:
+            forkserver._forkserver.ensure_running = lambda: None  # it would look for it among its own children
             work(json.loads(line))
             os._exit(0)
         except BaseException as error:
@@ -179,10 +180,8 @@ def test_kills_before_each_step_of_writing(server: Server, photos: list[str], tm
         out = tmp_path / "s"
         shutil.rmtree(out, ignore_errors=True)
         code = server.run(asked(few, out, workers=0, call=call))
-        try:
-            assert len(plain(open_store(out).read())) in (0, 8, len(rows(unbroken)))  # a part is there whole or not
-        except InputError as error:
-            assert "holds no store" in str(error)
+        if (out / "store.json").exists():
+            assert len(rows(out)) in (0, 8, len(rows(unbroken)))  # a part is there whole or not
         assert server.run(asked(few, out, workers=0)) == 0
         assert_whole(out, unbroken)
         if code == 0:
