@@ -81,6 +81,7 @@ class _Run:
     summary: Summary
     about: dict[str, Any]
     hopes: Hopes
+    asks: dict[tuple[str, str], str]
     buffer: _Buffer = field(default_factory=_Buffer)
     own: Known = field(default_factory=Known)
 
@@ -102,6 +103,8 @@ class _Run:
 
     def _take(self, item: Item, content: str | None, rows: list[Row]) -> None:
         asks = self.buffer.asks
+        if content is not None:
+            rows = [row for row in rows if not self.done.has_content(content, [self.asks[row["method"], row["asked"]]])]
         known = content is not None and self.done.has_content(content, asks)
         named = not self.done.missing_by_name(item, asks)
         self.summary.images += 1
@@ -174,7 +177,8 @@ def run(
             {"fingerprint": how.fingerprint} if how.fingerprint else {}
         )
         summary = Summary(str(writer.store.place))
-        going = _Run(job, writer, done, summary, about, Hopes.of(work.asks, writer.store))
+        hashes = {(ask.method, ask.target): ask.hash for ask in work.asks}
+        going = _Run(job, writer, done, summary, about, Hopes.of(work.asks, writer.store), hashes)
         try:
             with closing(_outcomes(work, _counted(found, done, summary, on_images), size, done, how)) as outcomes:
                 for outcome in outcomes:
