@@ -193,13 +193,13 @@ def run(
 
 def _outcomes(work: Work, items: Iterator[Item], size: int, done: Done, how: How) -> Generator[Outcome, None, None]:
     units = units_of(items, size, done)
-    workers = how.workers if how.workers is not None else max(1, (os.cpu_count() or 2) // 2)
     if how.engine == "local":
+        workers = how.workers if how.workers is not None else max(1, (os.cpu_count() or 2) // 2)
         yield from run_local(work, units, workers, done.has_content)
     else:
         from sightline.batch.ray import run_ray
 
-        yield from run_ray(work.job, units, workers, how.ray_address)
+        yield from run_ray(work, units, how.workers, how.ray_address, done.has_content)
 
 
 def _counted(source: Source, done: Done, summary: Summary, on_images: Callable[[int], None]) -> Iterator[Item]:
