@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from sightline.batch.sizing import batch_size_of
 from sightline.batch.sources import Item, Named, Source, source_of
 from sightline.batch.store import Settings, Writer, writing
 from sightline.batch.summary import Summary
-from sightline.batch.table import IMAGES, table_of
+from sightline.batch.table import IMAGES, UNREAD, table_of
 from sightline.batch.units import Outcome, units_of
 from sightline.errors import ParameterError
 from sightline.models.model import Model
@@ -106,6 +106,8 @@ class _Run:
         if content is not None:
             rows = [row for row in rows if not self.done.has_content(content, [self.asks[row["method"], row["asked"]]])]
         known = content is not None and self.done.has_content(content, asks)
+        unread = any(row["error"] is not None and row["image_hash"] is None for row in rows)
+        item = replace(item, stamp=UNREAD) if unread else item  # so that resuming tries it again
         named = not self.done.missing_by_name(item, asks)
         self.summary.images += 1
         if known or not rows:
