@@ -173,8 +173,16 @@ def _children_here(folder: str) -> Listing:
     files: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            (folders if entry.is_dir() else files).append(entry.name)
+            (folders if _is_folder(entry) else files).append(entry.name)
     return Listing(sorted(folders), sorted(files))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry leads to a folder; a link that leads nowhere is a file, which cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _children_elsewhere(folder: str) -> Listing:
