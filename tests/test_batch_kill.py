@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 # Begun once, with everything imported, and decoders' server running: a run is then a fork, and costs what it does.
 SERVER = """
 import json, os, signal, sys
+import pandas, pyarrow.parquet, scipy.sparse  # what a run imports on its way
 from multiprocessing import forkserver
 from sightline.batch import run as running
 from sightline.batch.decoding import Decoders, reader_of

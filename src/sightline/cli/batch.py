@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -103,6 +104,7 @@ def batch_command(
 
     found = source_of(source, column=column)
     asked = {"model": model, "method": method, "metrics": metrics, "size": heatmap_size, "raw": raw, "asking": asking}
+    _check(out, running)
     summary = _finished(found, out, running, asked | dataclasses.asdict(loading))
     if summary is None:
         job, opened = _job(model, method, metrics, asking, loading, heatmap_size, raw)
@@ -112,6 +114,16 @@ def batch_command(
     else:
         _print(summary)
     raise typer.Exit(2 if summary.failed else 0)
+
+
+def _check(out: str, running: Running) -> None:
+    """Refuse what would be refused later, before the model is loaded."""
+    from sightline.batch.store import refuse_strange
+
+    said = running.batch_size
+    if said != "auto" and not (said.isdecimal() and int(said)):
+        raise ParameterError(f"--batch-size {said}: wanted a whole number from 1 on, or auto.")
+    refuse_strange(out)
 
 
 def _finished(source: Source, out: str, running: Running, asked: dict[str, Any]) -> Summary | None:
@@ -168,8 +180,6 @@ def _how(running: Running, asked: dict[str, Any]) -> How:
     from sightline.batch.run import How
 
     said = running.batch_size
-    if said != "auto" and not said.isdigit():
-        raise ParameterError(f"--batch-size {said}: wanted a whole number, or auto.")
     return How(
         running.engine,
         running.workers,
@@ -188,14 +198,16 @@ def _print(summary: Summary) -> None:
         note(f"error: {failure['message']}")
     if summary.failed > len(summary.failures):
         note(f"error: {summary.failed - len(summary.failures):,} more failed; see the column error of the store.")
-    screen.print(f'{summary.seconds:.1f} s → {summary.store}   (sightline query {summary.store} "SELECT ...")')
+    screen.print(
+        f'{summary.seconds:.1f} s → {summary.store}   (sightline query {shlex.quote(summary.store)} "SELECT ...")'
+    )
 
 
 def _sentence(s: Summary) -> str:
     counts = {
         "explained": s.explained,
         "there already": s.already,
-        "duplicates of others": s.duplicates,
+        f"duplicate{'' if s.duplicates == 1 else 's'} of others": s.duplicates,
         "failed": s.failed,
     }
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count or what == "explained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -125,6 +126,7 @@ def main() -> None:
     except _USAGE_ERRORS as error:
         code = _fail(error.format_message(), error.exit_code)
     if code == _INTERRUPTED:  # also what Typer itself makes of Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is left to do without a word
         typer.echo("interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
