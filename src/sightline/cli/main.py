@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from sightline.cli import app as browser
-from sightline.cli import benchmark, compare, concepts, demo, errors, evaluate, explain, listing, optimized, train
+from sightline.cli import (
+    audit,
+    benchmark,
+    compare,
+    concepts,
+    demo,
+    errors,
+    evaluate,
+    explain,
+    listing,
+    optimized,
+    train,
+)
 from sightline.errors import SightlineError
 
 __all__ = ["app", "main"]
@@ -34,6 +46,9 @@ app.command("evaluate", short_help="Measure which methods can be trusted, over a
 )
 app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
     errors.errors_command
+)
+app.command("audit", short_help="Find what a model cheats on, in a store of explanations.", epilog=audit.EXAMPLES)(
+    audit.audit_command
 )
 app.command("train", short_help="Train a classifier on a folder of pictures.", epilog=train.EXAMPLES)(
     train.train_command

@@ -142,9 +142,7 @@ def _covered(
         yield _Answer(row, before, here != before, tuple(e != before for e in elsewhere))
 
 
-def _changed(
-    model: Model, strategy: Strategy, pixels: np.ndarray, places: int, seed: int
-) -> Iterator[Image.Image]:
+def _changed(model: Model, strategy: Strategy, pixels: np.ndarray, places: int, seed: int) -> Iterator[Image.Image]:
     """Yield the picture with the strategy's place covered, then with other places of the same size."""
     if strategy.kinds[0] == "border":
         inner = in_pixels((BORDER, BORDER, 1 - BORDER, 1 - BORDER), pixels)
@@ -154,7 +152,18 @@ def _changed(
         return
     box = in_pixels(widened(strategy.box, _RIM) if strategy.mark else strategy.box, pixels)
     for place in (box, *(other_places(box, seen_region(model, pixels), places, seed) if places else ())):
-        yield cover(pixels, place, "inpaint")
+        yield _smoothed(pixels, place)
+
+
+def _smoothed(pixels: np.ndarray, box: Region) -> Image.Image:
+    """Return the picture with a box filled from its nearest surroundings, which are all that is worked on."""
+    high, wide = pixels.shape[:2]
+    near = in_pixels(widened((box[0] / wide, box[1] / high, box[2] / wide, box[3] / high)), pixels)
+    left, top = near[:2]
+    part = pixels[top : near[3], left : near[2]]
+    found = Image.fromarray(pixels)
+    found.paste(cover(part, (box[0] - left, box[1] - top, box[2] - left, box[3] - top), "inpaint"), (left, top))
+    return found
 
 
 def _middle_box() -> Box:

@@ -152,11 +152,11 @@ def _of_weights(columns: dict[str, Any], ok: np.ndarray, name: str | None, weigh
 def _chosen(what: str, values: np.ndarray, kept: np.ndarray, wanted: str | None) -> np.ndarray:
     held = sorted(set(values[kept]))
     if wanted is not None and wanted not in held:
-        raise ParameterError(
-            f"--{what} {wanted}: the store holds {', '.join(held)}.{suggest(wanted, held)}"
-        )
+        raise ParameterError(f"--{what} {wanted}: the store holds {', '.join(held)}.{suggest(wanted, held)}")
     if wanted is None and len(held) > 1:
-        raise ParameterError(f"the store holds maps of {len(held)} methods; choose one with --{what}: {', '.join(held)}.")
+        raise ParameterError(
+            f"the store holds maps of {len(held)} methods; choose one with --{what}: {', '.join(held)}."
+        )
     return np.asarray(values == (wanted or held[0]))
 
 
