@@ -205,8 +205,9 @@ def explain_batch(
         if len(batch) == 1:
             fail(Failure(batch[0].given, None, error))
             return
-        for sample in batch:  # one image may have broken the pass for all
-            yield from explain_batch(plan, [sample], fail)
+        half = len(batch) // 2  # one image may have broken the pass for all
+        yield from explain_batch(plan, batch[:half], fail)
+        yield from explain_batch(plan, batch[half:], fail)
         return
     plan = cut_to_batch(plan, batch)
     with recording:

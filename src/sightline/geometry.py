@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -241,14 +242,19 @@ class Geometry:
         return np.asarray(centres - self.offset[axis])
 
     def _onto_original(self, axis: int) -> csr_array:
-        # Held within what is shown of the picture: padding says nothing about its edge.
-        low, high = np.subtract(self._visible(axis), self.offset[axis])
-        return _weights(self._original_centres(axis), self._scales()[axis], (low, high), self.tensor[axis])
+        return _weights_onto_original(self, axis)
 
     def _onto_tensor(self, axis: int) -> csr_array:
         size, resized = self.original[axis], self.resized[axis]
         centres = (np.arange(self.tensor[axis]) + 0.5 + self.offset[axis]) * size / resized
         return _weights(centres, size / resized, (0, size), size)
+
+
+@lru_cache(maxsize=256)
+def _weights_onto_original(how: Geometry, axis: int) -> csr_array:
+    # Held within what is shown of the picture: padding says nothing about its edge.
+    low, high = np.subtract(how._visible(axis), how.offset[axis])
+    return _weights(how._original_centres(axis), how._scales()[axis], (low, high), how.tensor[axis])
 
 
 def _check_shape(values: np.ndarray, size: Size, name: str) -> None:

@@ -19,7 +19,7 @@ from sightline.arrays import find_array
 from sightline.errors import ImageError
 from sightline.paths import DENIED, shown, why
 
-__all__ = ["MAX_PIXELS", "ImageSource", "Picture", "read_image", "read_mask", "read_upload", "stored_traits"]
+__all__ = ["MAX_PIXELS", "ImageSource", "Picture", "decoded", "read_image", "read_mask", "read_upload", "stored_traits"]
 
 MAX_PIXELS = 179_000_000
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
@@ -93,9 +93,15 @@ def read_upload(stream: BinaryIO, said: str, *, max_pixels: int = MAX_PIXELS) ->
     with _safely(said):
         if not stream.read(1):
             raise ImageError(f"{said} is empty; choose it again.")
-        with _opened(stream, said, _PICTURE) as image:
-            _check_pixels(image.size, max_pixels, said, "make it smaller first")
-            return Image.fromarray(_decoded(image, 3, said))
+    return Image.fromarray(decoded(stream, said, 3, max_pixels, "make it smaller first"))
+
+
+def decoded(stream: BinaryIO, said: str, channels: int, max_pixels: int, advice: str = _TRUSTED) -> np.ndarray:
+    """Decode an opened picture into upright 8-bit pixels of the wanted number of channels, as `read_image` does."""
+    _check_channels(channels, said)
+    with _safely(said), _opened(stream, said, _PICTURE) as image:
+        _check_pixels(image.size, max_pixels, said, advice)
+        return _decoded(image, channels, said)
 
 
 def read_mask(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -15,7 +15,7 @@ from sightline.geometry import Geometry, restore
 from sightline.models.model import Model
 from sightline.signals import read_signal, standardised
 
-__all__ = ["Failure", "Sample", "batches", "samples"]
+__all__ = ["Failure", "Sample", "batches", "sample_of_signal", "samples"]
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,15 @@ def _sample(model: Model, given: Any, number: int) -> Sample:
             "stack them with torch.stack."
         )
     if model.input_dims != 2:
-        return _signal_sample(model, given, number)
+        return sample_of_signal(model, given, number)
     picture = model.read(given)
     x, geometry = model.prepare(picture)
     how = model.preprocessing.describe()
     return Sample(given, number, x, geometry, picture.pixels, picture.name, picture.hash, how=how)
 
 
-def _signal_sample(model: Model, given: Any, number: int) -> Sample:
+def sample_of_signal(model: Model, given: Any, number: int) -> Sample:
+    """Return a series or volume as the model takes it; ImageError where it is none that fits."""
     how = model.preprocessing
     found = read_signal(given, dims=model.input_dims, channels=how.channels, most=model.max_pixels)
     if model.input_size is not None and tuple(found.values.shape[1:]) != model.input_size:

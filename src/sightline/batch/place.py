@@ -119,7 +119,12 @@ class Remote:
 
     @contextlib.contextmanager
     def locked(self, *, wait: bool) -> Iterator[None]:
-        """Hold nothing: two runs meet at the manifest, where an entry is only ever created."""
+        """Hold nothing: two runs meet at the manifest, where an entry is only ever created.
+
+        Raises InputError where that was to be waited for.
+        """
+        if wait:
+            raise InputError(f"{self.url}: an object store has no lock to wait for; leave out --wait.")
         yield
 
 

@@ -152,7 +152,9 @@ class Writer:
 def _partitions(rows: pa.Table) -> Iterator[tuple[str, str, pa.Table]]:
     import pyarrow.compute as pc
 
-    pairs = rows.select(["weights_hash", "method"]).group_by(["weights_hash", "method"], use_threads=False).aggregate([])
+    pairs = (
+        rows.select(["weights_hash", "method"]).group_by(["weights_hash", "method"], use_threads=False).aggregate([])
+    )
     for pair in pairs.to_pylist():
         mine = pc.and_(*(pc.equal(rows[name], value) for name, value in pair.items()))
         yield pair["weights_hash"], pair["method"], rows.filter(mine)

@@ -12,9 +12,7 @@ import pyarrow.parquet as pq
 
 __all__ = ["IMAGES", "as_parquet", "heatmaps_of", "schema", "table_of"]
 
-IMAGES = pa.schema(
-    [("image", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("image_hash", pa.string())]
-)
+IMAGES = pa.schema([("image", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("image_hash", pa.string())])
 
 
 def schema(shape: Sequence[int], *, raw: bool) -> pa.Schema:

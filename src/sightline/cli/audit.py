@@ -66,16 +66,7 @@ def audit_command(
 
     opened = open_store(store)
     loaded = None if model is None else load_model(model, loading)
-    with timed_progress("auditing", 0) as count:
-        found = audit(
-            opened,
-            loaded,
-            method=method,
-            by=by,
-            check=check,
-            seed=loading.seed,
-            on_step=lambda _, n: count(n),
-        )
+    found = audit(opened, loaded, method=method, by=by, check=check, seed=loading.seed, progress=timed_progress)
     files = None if out is None else found.save(out)
     if json:
         print_json(found.to_dict() | {"files": files})

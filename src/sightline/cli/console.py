@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from sightline.explanation import Prediction
 
-__all__ = ["Meter", "console", "file_part", "note", "predictions_table", "print_json", "progress", "timed_progress"]
+__all__ = [
+    "Meter",
+    "console",
+    "counted_progress",
+    "file_part",
+    "note",
+    "predictions_table",
+    "print_json",
+    "progress",
+    "timed_progress",
+]
 
 _BAR = 20
 
@@ -105,6 +115,21 @@ def timed_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console(err=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def counted_progress(what: str) -> Iterator[tuple[Callable[[int | None], None], Callable[[int], None]]]:
+    """Show a bar as `timed_progress` does, whose total (None: unknown) is told when it is known: (begin, advance)."""
+    if not sys.stderr.isatty():
+        yield lambda total: None, lambda count: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    left = (TimeRemainingColumn(compact=True), TextColumn("left"))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *left)
+    with Progress(*columns, console=console(err=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda total: bar.update(task, total=total), lambda count: bar.advance(task, count)
 
 
 def predictions_table(title: str, predictions: Sequence[Mapping[str, Any]] | Sequence[Prediction]) -> Any:

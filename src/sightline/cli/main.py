@@ -12,6 +12,7 @@ import typer
 from sightline.cli import app as browser
 from sightline.cli import (
     audit,
+    batch,
     benchmark,
     compare,
     concepts,
@@ -44,6 +45,7 @@ app.command("compare", short_help="Lay methods, models and targets out in one pi
 app.command("evaluate", short_help="Measure which methods can be trusted, over a folder.", epilog=evaluate.EXAMPLES)(
     evaluate.evaluate_command
 )
+app.command("batch", short_help="Explain a whole data set into a store.", epilog=batch.EXAMPLES)(batch.batch_command)
 app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
     errors.errors_command
 )

@@ -50,7 +50,8 @@ class Task:
     """What is done with each batch: the plan of its explanations, the metrics with their parameters, the truth.
 
     ``truth`` gives the mask (H, W) of what should be marked on an original, or None where that is not known. Files are
-    named from ``root`` on; ``numbers`` are those of the call's images that were drawn from it.
+    named from ``root`` on; ``numbers`` are those of the call's images that were drawn from it. ``covers`` asks of the
+    model what covering places changes.
     """
 
     plan: Plan
@@ -59,6 +60,7 @@ class Task:
     truth: Truth | None = None
     root: str = ""
     numbers: Sequence[int] = ()
+    covers: bool = True
 
     def name(self, sample: Sample) -> str:
         """Name an image: its file from the root on, or its number in the call."""
@@ -102,7 +104,7 @@ def measure_batch(task: Task, batch: Sequence[Sample], fail: Callable[[Failure],
         return found
     with views_of(task.plan, list(batch)) as views:
         truth = _truths(task, found, views["logit"].x, fail)
-        found.cells = _covered(task, views, found, truth)
+        found.cells = _covered(task, views, found, truth) if task.covers else [[] for _ in batch]
         for method in task.plan.methods:
             rows = [row for row in range(len(batch)) if (method.name, row) in found.explanations]
             if rows:

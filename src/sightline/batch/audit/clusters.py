@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def clustered(maps: Maps, group: Group, seed: int = 0) -> Clustering:
     agreement, density, noise = _by_density(found, some)
     silhouettes = _silhouettes(x, some)
     all_of = some if len(drawn) == len(group.rows) else _nearest(x, some, features(maps.heat[group.rows]))
-    mass = _mass(maps, group.rows)
+    mass = maps.mass(group.rows)
     clusters = [_cluster(group.rows, mass, all_of, c, silhouettes[c]) for c in range(found.clusters)]
     ranked = sorted(clusters, key=lambda c: -len(c.rows) if np.isnan(c.separation) else -c.separation)
     numbered = tuple(_numbered(c, n) for n, c in enumerate(ranked, 1))
@@ -73,8 +73,6 @@ def clustered(maps: Maps, group: Group, seed: int = 0) -> Clustering:
 
 
 def _numbered(c: Cluster, number: int) -> Cluster:
-    from dataclasses import replace
-
     return replace(c, number=number)
 
 
@@ -89,7 +87,7 @@ def _kmeans(found: Spectrum, seed: int) -> np.ndarray:
 
 def _unit(x: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 0)
+    return np.asarray(np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 0))
 
 
 def _by_density(found: Spectrum, mine: np.ndarray) -> tuple[float, int, float]:
@@ -119,11 +117,6 @@ def _nearest(x: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarra
     from sklearn.neighbors import KNeighborsClassifier
 
     return np.asarray(KNeighborsClassifier(5).fit(x, labels).predict(others))
-
-
-def _mass(maps: Maps, rows: np.ndarray) -> np.ndarray:
-    heat = maps.heat[rows].astype(np.float32)
-    return np.asarray(heat / heat.sum((1, 2), keepdims=True))
 
 
 def _cluster(rows: np.ndarray, mass: np.ndarray, labels: np.ndarray, which: int, separation: float) -> Cluster:
@@ -178,4 +171,5 @@ def mass_in(mass: np.ndarray, box: Box) -> np.ndarray:
 
 def _covered(low: float, high: float) -> np.ndarray:
     edges = np.arange(SIDE + 1) / SIDE
-    return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None).astype(np.float32) * SIDE
+    covered = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
+    return np.asarray(SIDE * covered.clip(min=0), np.float32)

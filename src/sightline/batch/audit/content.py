@@ -131,6 +131,6 @@ def _inside(window: Box, size: tuple[int, int], pixels: tuple[int, int, int, int
 
 
 def mark_scores(pictures: Sequence[np.ndarray], mark: Mark, box: Box | None = None) -> np.ndarray:
-    """Return how far each picture is from a mark, in units of the usual deviation; at another box where one is given."""
+    """Return how far each picture is from a mark, in units of the usual deviation; or at another box."""
     seen = crops_of(pictures, box or mark.box, mark.mask.shape[:2])
     return np.asarray(np.abs(seen - mark.template).mean(-1)[:, mark.mask].mean(1) / mark.usual)

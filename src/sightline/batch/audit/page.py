@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.batch.audit.clusters import Cluster
+from sightline.batch.audit.clusters import Cluster, Clustering
 from sightline.batch.audit.results import Audit, Audited, Found
 from sightline.batch.audit.sheets import examples_of, mean_picture, pair
 from sightline.batch.audit.words import kinds_text, place_text
@@ -25,14 +25,15 @@ def save_page(audit: Audit, file: Path) -> Path:
 
 
 def _values(audit: Audit) -> dict[str, Any]:
-    done = [c for c in audit.classes if c.clustering is not None]
+    done = [c for c in audit.classes if c.clusters]
+    shown = _within(done)
     return {
         "title": f"What {undirected(audit.settings['model'])} looks at",
         "findings": [undirected(line) for line in audit.findings],
         "alarm": len(audit.shortcuts),
         "strategies": [_strategy(audit, f) for f in audit.found],
-        "classes": [_class(audit, c) for c in _within(done)],
-        "left": len(done) - len(_within(done)),
+        "classes": [_class(audit, c, c.clustering) for c in shown if c.clustering is not None],
+        "left": len(done) - len(shown),
         "sections": _sections(bool(audit.found)),
         "lost": [(Path(image).name, undirected(reason)) for image, reason in list(audit.pictures.lost.items())[:50]],
         "facts": facts({k.replace("_", " "): v for k, v in audit.settings.items()}),
@@ -43,9 +44,10 @@ def _values(audit: Audit) -> dict[str, Any]:
 
 def _within(done: list[Audited]) -> list[Audited]:
     """Return the classes whose pictures the page has room for, those with something odd first."""
-    ordered, found, count = sorted(done, key=lambda c: not c.found), [], 0
-    for c in ordered:
-        count += len(c.clustering.clusters) if c.clustering else 0
+    found: list[Audited] = []
+    count = 0
+    for c in sorted(done, key=lambda c: not c.found):
+        count += len(c.clusters)
         if count <= _CLUSTERS or not found:
             found.append(c)
     return found
@@ -85,9 +87,7 @@ def _mark_picture(template: np.ndarray) -> Any:
     return found.resize((found.width * times, found.height * times), Image.Resampling.NEAREST)
 
 
-def _class(audit: Audit, a: Audited) -> dict[str, Any]:
-    found = a.clustering
-    assert found is not None
+def _class(audit: Audit, a: Audited, found: Clustering) -> dict[str, Any]:
     return {
         "label": a.group.label,
         "count": len(a.group.rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from sightline.batch.audit.content import Mark, mark_scores
 from sightline.errors import ImageError
-from sightline.images import MAX_PIXELS, read_image
+from sightline.images import MAX_PIXELS, read_image, read_upload
 
 __all__ = ["Pictures"]
 
@@ -35,7 +36,10 @@ class Pictures:
         if image in self.lost:
             return None
         try:
-            pixels = read_image(self._read(image), max_pixels=self._most).pixels
+            found = self._read(image)
+            if isinstance(found, bytes):
+                found = read_upload(io.BytesIO(found), image, max_pixels=self._most)
+            pixels = read_image(found, max_pixels=self._most).pixels
         except ImageError as error:
             self.lost[image] = str(error)
             return None

@@ -58,6 +58,11 @@ class Maps:
     failed: int
     notes: tuple[str, ...] = ()
 
+    def mass(self, rows: np.ndarray) -> np.ndarray:
+        """Return the maps of rows as float32 (N, 32, 32), each of sum 1."""
+        heat = self.heat[rows].astype(np.float32)
+        return np.asarray(heat / heat.sum((1, 2), keepdims=True))
+
     def groups(self) -> Iterator[Group]:
         """Yield what is clustered together, the class of the most images first."""
         values, counts = np.unique(self.group, return_counts=True)
@@ -164,7 +169,7 @@ def _usual_settings(columns: dict[str, Any], kept: np.ndarray, notes: list[str])
     """Keep the settings that most rows were made with, for maps of two layers are not alike."""
     every = list(zip(*(columns[name] for name in _SETTINGS), strict=True))
     counts = Counter(s for s, k in zip(every, kept, strict=True) if k)
-    usual, count = min(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    usual, _ = min(counts.items(), key=lambda item: (-item[1], str(item[0])))
     if len(counts) > 1:
         named = ", ".join(f"{name} {value}" for name, value in zip(_SETTINGS, usual, strict=True) if value)
         notes.append(f"of {len(counts)} settings in the store the one of the most rows was audited: {named}")
@@ -174,7 +179,8 @@ def _usual_settings(columns: dict[str, Any], kept: np.ndarray, notes: list[str])
 def _asked(columns: dict[str, Any], by: By) -> np.ndarray:
     if by == "target":
         return np.array([t is not None for t in columns["target"]], bool)
-    return np.array([t is not None and t == p for t, p in zip(columns["target"], columns["prediction"], strict=True)])
+    pairs = zip(columns["target"], columns["prediction"], strict=True)
+    return np.array([t is not None and t == p for t, p in pairs], bool)
 
 
 def _once(columns: dict[str, Any], kept: np.ndarray) -> np.ndarray:
@@ -216,4 +222,4 @@ def small(maps: np.ndarray, side: int = SIDE) -> np.ndarray:
     positive = torch.from_numpy(np.nan_to_num(maps, nan=0.0).clip(min=0).astype(np.float32))
     less = F.adaptive_avg_pool2d(positive[:, None], side)[:, 0].numpy()
     most = less.reshape(len(less), -1).max(1)[:, None, None]
-    return np.divide(less, most, out=np.zeros_like(less), where=most > 0).astype(np.float16)
+    return np.asarray(np.divide(less, most, out=np.zeros_like(less), where=most > 0), np.float16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ class Audited:
     group: Group
     clustering: Clustering | None
     found: tuple[Found, ...] = ()
+
+    @property
+    def clusters(self) -> tuple[Cluster, ...]:
+        """The clusters, the most separate first; none where the images are too few."""
+        return self.clustering.clusters if self.clustering else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +110,7 @@ def _class(audit: Audit, c: Audited) -> dict[str, Any]:
         "hdbscan": None
         if found is None
         else {"agreement": plain(found.agreement), "clusters": found.density, "noise": plain(found.noise)},
-        "clusters": [] if found is None else [_cluster(audit, k) for k in found.clusters],
+        "clusters": [_cluster(audit, k) for k in c.clusters],
     }
 
 
@@ -155,8 +160,3 @@ def _flips(f: Flips) -> dict[str, int]:
 def plain(value: float) -> float | None:
     """Return a number as JSON takes it, null where it does not exist."""
     return round(float(value), 6) if math.isfinite(value) else None
-
-
-def listed(found: Sequence[Found]) -> list[str]:
-    """Return the classes of strategies, each once."""
-    return list(dict.fromkeys(f.strategy.label for f in found))

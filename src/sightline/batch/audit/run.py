@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sightline.batch.audit.check import checked
-from sightline.batch.audit.clusters import clustered
+from sightline.batch.audit.clusters import Clustering, clustered
 from sightline.batch.audit.originals import read_original
 from sightline.batch.audit.pictures import Pictures
-from sightline.batch.audit.reading import By, Group, Maps, read_maps
+from sightline.batch.audit.reading import By, Maps, read_maps
 from sightline.batch.audit.results import Audit, Audited, Found
 from sightline.batch.audit.strategies import Strategy, find_strategies
 from sightline.batch.store import Store, open_store
+from sightline.errors import InputError
+from sightline.images import MAX_PIXELS
 from sightline.models.load import load
 from sightline.models.model import Model
 
-__all__ = ["FEWEST", "audit"]
+__all__ = ["FEWEST", "Progress", "audit"]
 
 FEWEST = 20
 """Images of a class, below which nothing is said of it."""
+
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def _silent(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    yield lambda count: None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all steps of one audit share."""
+
+    maps: Maps
+    pictures: Pictures
+    model: Model | None
+    check: int
+    seed: int
+    progress: Progress
 
 
 def audit(
@@ -34,7 +59,7 @@ def audit(
     check: int = 100,
     seed: int = 0,
     read: Callable[[str], Any] = read_original,
-    on_step: Callable[[str, int], None] | None = None,
+    progress: Progress = _silent,
 ) -> Audit:
     """Cluster the explanations of a store class by class, name what is odd, and ask the model whether it cheats.
 
@@ -42,35 +67,22 @@ def audit(
     ``method`` is needed where the store holds several. ``by`` says what is clustered together: the images of one
     predicted ``class``, of one asked ``target``, or all (``none``). ``check`` is how many images of a strategy, and as
     many others, are covered for the counterfactual check; 0 leaves it out, and then nothing is called a shortcut.
-    ``read`` turns the store's ``image`` into a path, PIL image or array. ``on_step`` is told what is done, and a count.
+    ``read`` turns the store's ``image`` into bytes, a path, PIL image or array. ``progress`` is given each phase's name
+    and size, and its context a function that counts.
 
     Raises InputError where the store holds nothing to audit, or explanations of other weights than the model has.
     """
     opened = store if isinstance(store, Store) else open_store(store)
-    step = on_step or _untold
     given = load(model) if isinstance(model, str) else model
-    maps = read_maps(
-        opened,
-        model=given.name if given else None,
-        weights_hash=given.weights_hash if given else None,
-        method=method,
-        by=by,
-    )
+    name, weights = (None, None) if given is None else (given.name, given.weights_hash)
+    maps = read_maps(opened, model=name, weights_hash=weights, method=method, by=by)
     asked = _model_of(maps, given) if check else None
-    pictures = Pictures(maps.images, read, *(() if asked is None else (asked.max_pixels,)))
-    groups = [_looked_at(maps, group, pictures, seed, step) for group in maps.groups()]
-    tries = sum(len(a.clustering.clusters) for a, _ in groups if a.clustering)
-    classes = [_checked(a, odd, asked, maps, pictures, check, tries, seed, step) for a, odd in groups]
-    settings = _settings(opened, maps, by, check if asked else 0, seed)
-    return Audit(maps, tuple(classes), pictures, settings, maps.notes)
-
-
-def _untold(_: str, __: int) -> None: ...
+    pictures = Pictures(maps.images, read, MAX_PIXELS if asked is None else asked.max_pixels)
+    classes = _classes(_Run(maps, pictures, asked, check, seed, progress))
+    return Audit(maps, classes, pictures, _settings(opened, maps, by, check, seed), maps.notes)
 
 
 def _model_of(maps: Maps, given: Model | None) -> Model:
-    from sightline.errors import InputError
-
     if given is not None:
         return given
     found = load(maps.model)
@@ -82,16 +94,34 @@ def _model_of(maps: Maps, given: Model | None) -> Model:
     return found
 
 
-def _looked_at(
-    maps: Maps, group: Group, pictures: Pictures, seed: int, step: Callable[[str, int], None]
-) -> tuple[Audited, list[Strategy]]:
-    step(f"clustering {group.label}", 1)
-    if len(group.rows) < FEWEST:
-        return Audited(group, None), []
-    found = clustered(maps, group, seed)
-    others = _mean_of(maps, np.flatnonzero((maps.group != group.index) & ~maps.zero))
-    odd = find_strategies(maps, found, others, pictures, lambda n: step(f"looking at {group.label}", 0), seed)
-    return Audited(group, found), odd
+def _classes(run: _Run) -> tuple[Audited, ...]:
+    """Look at each class, then check what is odd: a chance finding is the likelier the more clusters there are."""
+    groups = list(run.maps.groups())
+    odd: list[list[Strategy]] = []
+    seen: list[Audited] = []
+    with run.progress("clustering", len(run.maps.images)) as step:
+        for group in groups:
+            found = None if len(group.rows) < FEWEST else clustered(run.maps, group, run.seed)
+            seen.append(Audited(group, found))
+            odd.append([] if found is None else _odd(run, found))
+            step(len(group.rows) + group.zero)
+    pairs = list(zip(seen, odd, strict=True))
+    if run.model is None:
+        return tuple(replace(a, found=tuple(Found(s, None) for s in mine)) for a, mine in pairs)
+    tries = sum(len(a.clusters) for a in seen)
+    with run.progress("covering", 2 * run.check * sum(map(len, odd))) as step:
+        each = partial(_found, run, run.model, tries, step)
+        return tuple(replace(a, found=tuple(map(each, mine))) for a, mine in pairs)
+
+
+def _found(run: _Run, model: Model, tries: int, step: Callable[[int], None], strategy: Strategy) -> Found:
+    done = checked(model, run.maps, strategy, run.pictures, most=run.check, tries=tries, seed=run.seed, step=step)
+    return Found(strategy, done)
+
+
+def _odd(run: _Run, found: Clustering) -> list[Strategy]:
+    others = _mean_of(run.maps, np.flatnonzero((run.maps.group != found.group.index) & ~run.maps.zero))
+    return find_strategies(run.maps, found, others, run.pictures, run.seed)
 
 
 def _mean_of(maps: Maps, rows: np.ndarray) -> np.ndarray | None:
@@ -100,30 +130,8 @@ def _mean_of(maps: Maps, rows: np.ndarray) -> np.ndarray | None:
         return None
     total = np.zeros(maps.heat.shape[1:])
     for start in range(0, len(rows), 4096):
-        heat = maps.heat[rows[start : start + 4096]].astype(np.float32)
-        total += (heat / heat.sum((1, 2), keepdims=True)).sum(0)
+        total += maps.mass(rows[start : start + 4096]).sum(0)
     return np.asarray(total / total.sum())
-
-
-def _checked(
-    a: Audited,
-    odd: list[Strategy],
-    model: Model | None,
-    maps: Maps,
-    pictures: Pictures,
-    most: int,
-    tries: int,
-    seed: int,
-    step: Callable[[str, int], None],
-) -> Audited:
-    found = []
-    for s in odd:
-        told = lambda n, s=s: step(f"covering {s.label}", 0)  # noqa: E731
-        done = None
-        if model is not None:
-            done = checked(model, maps, s, pictures, most=most, tries=tries, seed=seed, step=told)
-        found.append(Found(s, done))
-    return Audited(a.group, a.clustering, tuple(found))
 
 
 def _settings(store: Store, maps: Maps, by: By, check: int, seed: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def save_audit(audit: Audit, folder: Path) -> dict[str, Any]:
 def _save_sheets(audit: Audit, folder: Path) -> list[str]:
     files = []
     for a in audit.classes:
-        for cluster in a.clustering.clusters if a.clustering else ():
+        for cluster in a.clusters:
             file = folder / f"{file_part(a.group.label)}-{cluster.number}.png"
             with written(file) as aside:
                 sheet(audit, a, cluster).save(aside)

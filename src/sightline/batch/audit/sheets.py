@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -43,8 +41,7 @@ def sheet(audit: Audit, a: Audited, cluster: Cluster) -> Image.Image:
 
 
 def _words(audit: Audit, a: Audited, cluster: Cluster, found: Found | None, width: int) -> Image.Image:
-    of = len(a.clustering.clusters) if a.clustering else 1
-    title = f"{a.group.label}: cluster {cluster.number} of {of}, {len(cluster.rows)} images"
+    title = f"{a.group.label}: cluster {cluster.number} of {len(a.clusters)}, {len(cluster.rows)} images"
     blocks: list[Block] = [text_block(title, width=width, size=20, bold=True, most_lines=2)]
     blocks += [
         text_block(line, width=width, size=13, colour=MUTED, most_lines=5) for line in _lines(audit, cluster, found)
@@ -56,10 +53,10 @@ def _lines(audit: Audit, cluster: Cluster, found: Found | None) -> list[str]:
     from sightline.batch.audit.words import kinds_text, told
 
     apart = "the only cluster" if np.isnan(cluster.separation) else f"separation {cluster.separation:.2f} (silhouette)"
+    alike = f"single maps have {cluster.overlap:.0%} in common with the mean map"
     lines = [
         f"{audit.settings['method']} of {audit.settings['model']} · {apart}",
-        f"mass at the border {cluster.border:.0%} · single maps have {cluster.overlap:.0%} in common with the mean map, "
-        f"whose hottest place is {place_text(cluster.hot)}",
+        f"mass at the border {cluster.border:.0%} · {alike}, whose hottest place is {place_text(cluster.hot)}",
     ]
     if found is not None:
         said = "" if found.check is None else f" {told(found.check)}"
@@ -69,8 +66,7 @@ def _lines(audit: Audit, cluster: Cluster, found: Found | None) -> list[str]:
 
 def examples_of(audit: Audit, cluster: Cluster, most: int = SHOWN) -> list[int]:
     """Return rows from the one that is most like the mean map to the one that is least, evenly spaced."""
-    heat = audit.maps.heat[cluster.rows].astype(np.float32)
-    mass = heat / heat.sum((1, 2), keepdims=True)
+    mass = audit.maps.mass(cluster.rows)
     order = np.argsort(-np.minimum(mass, cluster.mean).sum((1, 2)), kind="stable")
     picked = np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int))
     return [int(cluster.rows[order[p]]) for p in picked]
@@ -109,8 +105,3 @@ def mean_picture(cluster: Cluster, side: int) -> Image.Image:
     """Return a cluster's mean map, framed."""
     heat = resize_array(cluster.mean.astype(np.float32), (side, side), "bilinear")
     return framed(heatmap_image(heat, style="sequential"))
-
-
-def pictures_of(audit: Audit, rows: Sequence[int], box: Box | None, side: int) -> list[Image.Image]:
-    """Return images with their maps for a page."""
-    return [pair(audit, row, box, side) for row in rows]

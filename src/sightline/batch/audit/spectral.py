@@ -19,7 +19,7 @@ _GAP = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The smallest eigenvalues of the normalised Laplacian, how many clusters their largest gap says, and the embedding.
+    """The smallest eigenvalues of the normalised Laplacian, how many clusters they say, and the embedding.
 
     ``embedding`` is (N, MOST + 1): the eigenvectors, each entry divided by the square root of its map's degree.
     """

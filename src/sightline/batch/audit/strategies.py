@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -49,7 +49,7 @@ class Strategy:
 
 
 def find_strategies(
-    maps: Maps, found: Clustering, others: np.ndarray | None, pictures: Pictures, step: Callable[[int], None], seed: int
+    maps: Maps, found: Clustering, others: np.ndarray | None, pictures: Pictures, seed: int
 ) -> list[Strategy]:
     """Return the odd strategies of one class; clusters that show one at the same place are one strategy.
 
@@ -57,7 +57,6 @@ def find_strategies(
     """
     odd: list[Strategy] = []
     for cluster in found.clusters:
-        step(1)
         strategy = _of_cluster(maps, found, cluster, others, pictures, seed)
         if strategy is not None and not any(_same(strategy, s) for s in odd):
             odd.append(strategy)
@@ -127,8 +126,7 @@ def _hot_places(cluster: Cluster, others: np.ndarray | None) -> Sequence[Box]:
 def _with_rows(maps: Maps, found: Clustering, s: Strategy, pictures: Pictures, seed: int) -> Strategy:
     """Say of each image of the class whether it shows the strategy, by its own map and pixels."""
     rows = found.group.rows
-    heat = maps.heat[rows].astype(np.float32)
-    mass = heat / heat.sum((1, 2), keepdims=True)
+    mass = maps.mass(rows)
     if s.mark is not None:
         limit = _limit(s.mark, s.rows, pictures, seed)
         hot = rows[mass_in(mass, s.mark.box) >= _area(s.mark.box)]

@@ -8,7 +8,7 @@ from sightline.batch.audit.check import Check, Flips
 from sightline.batch.audit.clusters import Box
 from sightline.batch.audit.results import Audit, Audited, Found
 
-__all__ = ["findings", "kinds_text", "odd_text", "place_text", "told"]
+__all__ = ["findings", "kinds_text", "place_text", "told"]
 
 _NAMES = {
     "watermark": "mass on a watermark",
@@ -19,8 +19,8 @@ _NAMES = {
 
 def findings(audit: Audit) -> list[str]:
     """Return what was found: shortcuts, what is odd and was not one, what could not be judged."""
-    done = [c for c in audit.classes if c.clustering is not None]
-    found = [_shortcut(audit, f) for f in audit.shortcuts]
+    done = [c for c in audit.classes if c.clusters]
+    found = [_shortcut(audit, f, f.check) for f in audit.shortcuts if f.check is not None]
     found = found or [_nothing(audit, done)]
     found += [_odd(f) for f in audit.found if f.verdict != "shortcut"]
     return found + _left_out(audit)
@@ -29,7 +29,7 @@ def findings(audit: Audit) -> list[str]:
 def _nothing(audit: Audit, done: Sequence[Audited]) -> str:
     if not done:
         return "Nothing can be said: no class has enough images whose maps are not zero."
-    seen, clusters = sum(len(c.group.rows) for c in done), sum(len(c.clustering.clusters) for c in done if c.clustering)
+    seen, clusters = sum(len(c.group.rows) for c in done), sum(len(c.clusters) for c in done)
     if not audit.settings["check"]:
         return (
             f"Nothing is called a shortcut, for the model was not asked ({_many(len(audit.found), 'odd strategy')} in "
@@ -41,19 +41,21 @@ def _nothing(audit: Audit, done: Sequence[Audited]) -> str:
     )
 
 
-def _shortcut(audit: Audit, f: Found) -> str:
-    s, c, share = f.strategy, f.check, len(f.strategy.rows)
-    assert c is not None
+_LOOK = {
+    "watermark": "",
+    "constant location": " If what makes the class always lies there, this is no shortcut: look at the sheet.",
+    "border": " Look at what lies there.",
+}
+
+
+def _shortcut(audit: Audit, f: Found, check: Check) -> str:
+    s = f.strategy
     of = next(len(a.group.rows) for a in audit.classes if a.group.index == s.group)
-    unsure = {
-        "watermark": "",
-        "constant location": " If what belongs to the class always lies there, this is no shortcut: look at the sheet.",
-        "border": " Look at what lies there.",
-    }
+    called = " that it calls so" if audit.settings["by"] == "class" else ""
     return (
-        f"The model takes a shortcut for “{s.label}”: {kinds_text(f)}, {place_text(s.box)}, in {share} of {of} images "
-        f"that it calls so. {told(c)}{unsure[s.kinds[0]]}"
-    ).replace("images that it calls so", "images" if audit.settings["by"] != "class" else "images that it calls so")
+        f"The model takes a shortcut for “{s.label}”: {kinds_text(f)}, {place_text(s.box)}, in {len(s.rows)} of {of} "
+        f"images{called}. {told(check)}{_LOOK[s.kinds[0]]}"
+    )
 
 
 def _odd(f: Found) -> str:
@@ -90,7 +92,7 @@ def _p(value: float) -> str:
 
 
 def _left_out(audit: Audit) -> list[str]:
-    few = [c for c in audit.classes if c.clustering is None]
+    few = [c for c in audit.classes if not c.clusters]
     zero = sum(c.group.zero for c in audit.classes)
     found = []
     if few:
@@ -114,11 +116,6 @@ def _left_out(audit: Audit) -> list[str]:
 def kinds_text(f: Found) -> str:
     """Name what is odd, the main thing first."""
     return " and ".join(_NAMES[k] for k in f.strategy.kinds[:2])
-
-
-def odd_text(kinds: Sequence[str]) -> str:
-    """Name kinds in few words."""
-    return ", ".join(kinds)
 
 
 def place_text(box: Box) -> str:

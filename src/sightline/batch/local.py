@@ -1,0 +1,37 @@
+"""The local engine: worker processes decode, this process explains."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from sightline.batch.decoding import Decoded, Decoders, reader_of
+from sightline.batch.rows import Work, rows_of
+from sightline.batch.sources import Item
+from sightline.batch.units import Outcome, Unit
+
+__all__ = ["outcome_of", "run_local"]
+
+IsKnown = Callable[[str, Sequence[str]], bool]
+
+
+def run_local(work: Work, units: Iterator[Unit], workers: int, is_known: IsKnown) -> Iterator[Outcome]:
+    """Yield the outcome of each unit, in their order; contents that are known by then are not explained again."""
+    begun: deque[Unit] = deque()
+
+    def items() -> Iterator[list[Item]]:
+        for unit in units:
+            begun.append(unit)
+            yield unit.items
+
+    with Decoders(reader_of(work.plan.model), workers) as decoders:
+        for images in decoders.map(items()):
+            unit = begun.popleft()
+            fresh = [one for one in images if one.error is not None or not is_known(str(one.hash), unit.asks)]
+            yield outcome_of(work, unit, images, fresh)
+
+
+def outcome_of(work: Work, unit: Unit, images: Sequence[Decoded], fresh: Sequence[Decoded]) -> Outcome:
+    """Explain the images of a unit that are not known yet."""
+    contents = [one.hash if one.error is None else None for one in images]
+    return Outcome(unit, contents, rows_of(work, fresh, unit.asks))
