@@ -123,7 +123,7 @@ def _clusters(found: Audit) -> Any:
                 str(len(k.rows)),
                 _number(k.separation),
                 f"{c.clustering.gap:.3f}" if first else "",
-                f"{c.clustering.agreement:.2f}" if first else "",
+                f"{c.clustering.agreement:.2f} ({c.clustering.density})" if first else "",
                 f"{k.border:.0%}",
                 f"{k.spread:.3f}",
                 place_text(k.hot),

@@ -18,6 +18,7 @@ BORDER = 3 / 32
 """The border is this share of the picture's sides, all around."""
 _SPECTRAL = 3000  # maps of a class; more are given to the cluster of their nearest
 _HALF = 0.5
+_ALIKE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +62,12 @@ def clustered(maps: Maps, group: Group, seed: int = 0) -> Clustering:
     drawn = np.sort(rng.permutation(len(group.rows))[:_SPECTRAL])
     x = features(maps.heat[group.rows[drawn]])
     found = spectrum(x, seed)
-    some = _kmeans(found, seed)
-    agreement, density, noise = _by_density(found, some)
+    some = _told_apart(maps.mass(group.rows[drawn]), _kmeans(found, seed))
     silhouettes = _silhouettes(x, some)
+    agreement, density, noise = _by_density(found, some, maps.mass(group.rows[drawn]))
     all_of = some if len(drawn) == len(group.rows) else _nearest(x, some, features(maps.heat[group.rows]))
     mass = maps.mass(group.rows)
-    clusters = [_cluster(group.rows, mass, all_of, c, silhouettes[c]) for c in range(found.clusters)]
+    clusters = [_cluster(group.rows, mass, all_of, c, silhouettes[c]) for c in range(len(silhouettes))]
     ranked = sorted(clusters, key=lambda c: -len(c.rows) if np.isnan(c.separation) else -c.separation)
     numbered = tuple(_numbered(c, n) for n, c in enumerate(ranked, 1))
     return Clustering(group, found.eigenvalues, found.gap, numbered, agreement, density, noise)
@@ -85,12 +86,21 @@ def _kmeans(found: Spectrum, seed: int) -> np.ndarray:
     return np.asarray(KMeans(found.clusters, n_init=10, random_state=seed).fit_predict(x))
 
 
+def _told_apart(mass: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Make clusters one whose mean maps have nearly all in common: they differ in nothing that anybody would see."""
+    from scipy.sparse.csgraph import connected_components
+
+    means = np.stack([mass[labels == c].mean(0) for c in range(labels.max() + 1)]).reshape(labels.max() + 1, -1)
+    common = np.minimum(means[:, None], means).sum(-1)
+    return np.asarray(connected_components(common >= _ALIKE)[1][labels])
+
+
 def _unit(x: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     return np.asarray(np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 0))
 
 
-def _by_density(found: Spectrum, mine: np.ndarray) -> tuple[float, int, float]:
+def _by_density(found: Spectrum, mine: np.ndarray, mass: np.ndarray) -> tuple[float, int, float]:
     """Return how far HDBSCAN on the same embedding agrees, how many clusters it finds, and its share of noise."""
     from sklearn.cluster import HDBSCAN
     from sklearn.metrics import adjusted_rand_score
@@ -99,8 +109,10 @@ def _by_density(found: Spectrum, mine: np.ndarray) -> tuple[float, int, float]:
     least = max(5, len(x) // 20)
     labels = HDBSCAN(min_cluster_size=least, allow_single_cluster=True, copy=True).fit_predict(x)
     known = labels >= 0
-    agreement = float(adjusted_rand_score(mine[known], labels[known])) if known.any() else 0.0
-    return agreement, len(set(labels[known].tolist())), float(1 - known.mean())
+    if not known.any():
+        return 0.0, 0, 1.0
+    theirs = _told_apart(mass[known], labels[known])
+    return float(adjusted_rand_score(mine[known], theirs)), int(theirs.max()) + 1, float(1 - known.mean())
 
 
 def _silhouettes(x: np.ndarray, labels: np.ndarray) -> list[float]:

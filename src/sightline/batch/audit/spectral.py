@@ -14,7 +14,8 @@ MOST = 8
 """No more clusters of a class than this are looked for."""
 _NEIGHBOURS = 10
 _DENSE = 400  # maps, below which all eigenvalues are computed
-_GAP = 0.05
+_FEWEST = 20  # maps for each cluster that is looked for
+_GAP = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +45,11 @@ def features(heat: np.ndarray) -> np.ndarray:
 def spectrum(x: np.ndarray, seed: int = 0) -> Spectrum:
     """Return eigenvalues and embedding of the graph that joins each map with its ten nearest.
 
-    The number of clusters is where the eigenvalues make their largest step, and 1 where none is larger than 0.05.
+    The number of clusters is where the eigenvalues make their largest step, and 1 where none is larger than 0.03; no more than
+    one for each 20 maps.
     """
     values, vectors, degree = _eigen(_affinity(x), seed)
-    gaps = np.diff(values)
+    gaps = np.diff(values)[: max(1, len(x) // _FEWEST)]
     largest = int(gaps.argmax()) if len(gaps) else 0
     clusters = largest + 1 if len(gaps) and gaps[largest] > _GAP else 1
     gap = float(gaps[clusters - 1]) if len(gaps) else 0.0

@@ -93,7 +93,7 @@ def _of_cluster(
     if mark is not None:
         kinds.append("watermark")
         box = mark.box
-    if cluster.spread <= _TIGHT and _area(cluster.hot) <= _LARGE:
+    if len(cluster.rows) >= _FEWEST and cluster.spread <= _TIGHT and _area(cluster.hot) <= _LARGE:
         kinds.append("constant location")
     if cluster.border >= _AT_BORDER:
         kinds.append("border")

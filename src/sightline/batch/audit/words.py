@@ -11,9 +11,9 @@ from sightline.batch.audit.results import Audit, Audited, Found
 __all__ = ["findings", "kinds_text", "place_text", "told"]
 
 _NAMES = {
-    "watermark": "mass on a watermark",
-    "constant location": "mass on a constant location",
-    "border": "mass at the border",
+    "watermark": "on a watermark",
+    "constant location": "on a constant location",
+    "border": "at the border",
 }
 
 
@@ -115,7 +115,7 @@ def _left_out(audit: Audit) -> list[str]:
 
 def kinds_text(f: Found) -> str:
     """Name what is odd, the main thing first."""
-    return " and ".join(_NAMES[k] for k in f.strategy.kinds[:2])
+    return f"mass {' and '.join(_NAMES[k] for k in f.strategy.kinds[:2])}"
 
 
 def place_text(box: Box) -> str:
