@@ -6,7 +6,8 @@
 
 Each figure comes from a process of its own, one after the other. "plain" decodes in the same worker processes and runs
 the same batches through the model without gradients; nothing else. A photograph that is repeated gets a comment of its
-own, so that no two files are the same. "kept" is plain with freed memory kept by the process, as `sightline batch` does.
+own, so that no two files are the same. "kept" is plain with freed memory kept by the process, as `sightline batch`
+keeps it.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def told(row: dict[str, object]) -> str:
     said = f"{row['what']:>8}  {row['images']:>7,} images  {row['seconds']:8.1f} s  {per_image:7.2f} ms an image"
     said += f"  peak {row['peak_mib']:6.0f} MiB"
     if "ratio" in row:
-        said += f"  {row['ratio']:.2f} of plain speed, {row['ratio_kept']:.2f} of kept  {row['bytes_per_image'] / 1024:.1f} KiB an image"
+        said += f"  {row['ratio']:.2f} of plain speed, {row['ratio_kept']:.2f} of kept"
+        said += f"  {row['bytes_per_image'] / 1024:.1f} KiB an image"
     return said + (f"  again: {row['again_seconds']:.2f} s" if "again_seconds" in row else "")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sightline import targets
+    from sightline.batch.dataset import explain_dataset
     from sightline.concept.craft import concepts
     from sightline.concept.results import Concepts, Tcav
     from sightline.concept.tcav import tcav
@@ -59,6 +60,7 @@ __all__ = [
     "counterfactual",
     "evaluate",
     "explain",
+    "explain_dataset",
     "find_errors",
     "find_method",
     "keras_callback",
@@ -95,6 +97,7 @@ _HOMES = {
     "counterfactual": "sightline.counterfactuals",
     "evaluate": "sightline.evaluation.run",
     "explain": "sightline.engine",
+    "explain_dataset": "sightline.batch.dataset",
     "find_errors": "sightline.evaluation.mistakes.confusions",
     "find_method": "sightline.methods",
     "keras_callback": "sightline.training.callbacks.hooks",

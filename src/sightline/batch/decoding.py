@@ -7,21 +7,24 @@ import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from pathlib import PurePath
-from types import TracebackType
+from types import ModuleType, TracebackType
 
 import numpy as np
 import torch
 
 from sightline.arrays import read_upload as read_array
 from sightline.batch.sources import Item
-from sightline.errors import ImageError
+from sightline.errors import ImageError, SightlineError
 from sightline.geometry import Geometry
 from sightline.images import Picture, decoded, read_image
 from sightline.models.model import Model
@@ -70,13 +73,17 @@ def decode(reader: Model, item: Item) -> Decoded:
     """Fetch and decode one item; what cannot be read says why."""
     try:
         data = item.where.fetch()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         return Decoded(item, None, error=f"{shown(item.uri)} cannot be read ({why(error)})")
     digest = hashlib.sha256(data).hexdigest()[:32]
     try:
         return _prepared(reader, item, data, digest)
     except ImageError as error:
         return Decoded(item, digest, error=str(error))
+    except Exception as error:  # noqa: BLE001  one image must not end the run
+        return Decoded(
+            item, digest, error=f"{shown(item.uri)} cannot be prepared ({type(error).__name__}: {why(error)})."
+        )
 
 
 def _prepared(reader: Model, item: Item, data: bytes, digest: str) -> Decoded:
@@ -120,6 +127,20 @@ def _decode_slice(items: Sequence[Item]) -> list[Decoded]:
     return [decode(_READER[0], item) for item in items]
 
 
+@contextmanager
+def _clean_start() -> Iterator[None]:
+    """Let processes that begin meanwhile hear no Ctrl-C, and not run the caller's script: they need nothing of it."""
+    resource_tracker.ensure_running()  # which lets the signal in again, where it is begun meanwhile
+    script = sys.modules["__main__"]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 class Decoders:
     """Worker processes that decode; none of them (``workers`` 0) decodes here."""
 
@@ -150,7 +171,8 @@ class Decoders:
         unit, futures = under_way.popleft()
         try:
             return [one for future in futures for one in future.result()]
-        except BrokenProcessPool:
+        except (BrokenProcessPool, CancelledError):
+            self._close(wait=False)
             found = [self._alone(item) for item in unit]
             for number, (later, _) in enumerate(under_way):
                 under_way[number] = later, self._submit(later)
@@ -159,21 +181,36 @@ class Decoders:
     def _alone(self, item: Item) -> Decoded:
         """Decode one item with no other under way, so that a worker that is killed by it is known to be."""
         for _ in range(2):
-            self._close(wait=False)
             try:
                 return self._submit([item])[0].result()[0]
             except BrokenProcessPool:
-                continue
-        self._close(wait=False)
+                self._close(wait=False)
+        self._refuse_no_workers()
         return Decoded(item, None, error=f"{shown(item.uri)}: {_KILLED}.")
+
+    def _refuse_no_workers(self) -> None:
+        """Raise where workers end with nothing to do: it was not an image that ended them."""
+        try:
+            self._started(_decode_slice, [])[0].result()
+        except BrokenProcessPool:
+            raise SightlineError(
+                "the worker processes end as soon as they have begun; decode in this process, with --workers 0 "
+                "(workers=0)."
+            ) from None
 
     def _submit(self, unit: Sequence[Item]) -> list[Future[list[Decoded]]]:
         slices = [unit[i : i + _SLICE] for i in range(0, len(unit), _SLICE)]
         try:
-            return [self._workers().submit(_decode_slice, part) for part in slices]
+            return self._started(_decode_slice, *slices)
         except BrokenProcessPool:
             self._close(wait=False)
-            return [self._workers().submit(_decode_slice, part) for part in slices]
+            return self._started(_decode_slice, *slices)
+
+    def _started(
+        self, work: Callable[[Sequence[Item]], list[Decoded]], *slices: Sequence[Item]
+    ) -> list[Future[list[Decoded]]]:
+        with _clean_start():
+            return [self._workers().submit(work, part) for part in slices]
 
     def _workers(self) -> ProcessPoolExecutor:
         if self._pool is None:

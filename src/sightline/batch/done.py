@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from sightline.batch.job import digest
+from sightline.batch.names import item_digest
 from sightline.batch.sources import Item
 from sightline.batch.store import Commit, Store
 
@@ -57,7 +55,7 @@ class Done:
 
     def missing_by_name(self, item: Item, asks: Iterable[str]) -> tuple[str, ...]:
         """Return those of some asks by which no image of this name, size and time is done."""
-        name = name_of(item.uri, item.size, item.stamp)
+        name = item_digest(item.uri, item.size, item.stamp)
         return tuple(ask for ask in asks if name not in self._names[ask])
 
     def has_content(self, content: str, asks: Iterable[str]) -> bool:
@@ -68,17 +66,12 @@ class Done:
         """Note that items of these contents are done by some asks."""
         listed = list(items)
         for ask in asks:
-            self._names[ask].add(name_of(item.uri, item.size, item.stamp) for item, _ in listed)
+            self._names[ask].add(item_digest(item.uri, item.size, item.stamp) for item, _ in listed)
             self._contents[ask].add(content for _, content in listed if content is not None)
 
     def _take(self, store: Store, commit: Commit, asks: list[str]) -> None:
-        listed = pq.read_table(io.BytesIO(store.place.get(commit.images))).to_pydict()
-        names = [name_of(*row) for row in zip(listed["image"], listed["size"], listed["stamp"], strict=True)]
+        listed = store.part(commit.images).to_pydict()
+        names = [item_digest(*row) for row in zip(listed["image"], listed["size"], listed["stamp"], strict=True)]
         for ask in asks:
             self._names[ask].add(names)
             self._contents[ask].add(content for content in listed["image_hash"] if content is not None)
-
-
-def name_of(uri: str, size: int | None, stamp: str | None) -> str:
-    """Return the digest by which an image is known again without reading it."""
-    return digest(uri, str(size), str(stamp))

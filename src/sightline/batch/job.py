@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sightline.batch.names import digest
 from sightline.errors import ParameterError
 from sightline.forward import Precision
 from sightline.methods import Method
@@ -18,7 +19,7 @@ from sightline.models.model import Model
 from sightline.plan import Plan, make_plan
 from sightline.targets import Output
 
-__all__ = ["Ask", "Job", "asks_of", "digest", "plan_of"]
+__all__ = ["Ask", "Job", "asks_of", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,6 @@ def _ask(job: Job, plan: Plan, method: Method, target: str) -> Ask:
     } | ({"metrics": [list(job.metrics), dict(job.metric_parameters)]} if job.metrics else {})
     said = json.dumps(how, sort_keys=True)
     return Ask(digest(plan.model.weights_hash, method.name, said, target), method.name, target, said)
-
-
-def digest(*parts: str) -> str:
-    """Return 32 hexadecimal digits of the SHA-256 of some texts."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _plain(value: Any) -> Any:

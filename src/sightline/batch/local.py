@@ -10,7 +10,7 @@ from sightline.batch.rows import Work, rows_of
 from sightline.batch.sources import Item
 from sightline.batch.units import Outcome, Unit
 
-__all__ = ["outcome_of", "run_local"]
+__all__ = ["fresh_of", "outcome_of", "run_local"]
 
 IsKnown = Callable[[str, Sequence[str]], bool]
 
@@ -27,8 +27,18 @@ def run_local(work: Work, units: Iterator[Unit], workers: int, is_known: IsKnown
     with Decoders(reader_of(work.plan.model), workers) as decoders:
         for images in decoders.map(items()):
             unit = begun.popleft()
-            fresh = [one for one in images if one.error is not None or not is_known(str(one.hash), unit.asks)]
-            yield outcome_of(work, unit, images, fresh)
+            yield outcome_of(work, unit, images, fresh_of(unit, images, is_known))
+
+
+def fresh_of(unit: Unit, images: Sequence[Decoded], is_known: IsKnown) -> list[Decoded]:
+    """Return the images of a unit that rows are to be made of: of each content that is not known the first."""
+    first: dict[str, Decoded] = {}
+    for one in images:
+        if one.error is not None:
+            first.setdefault(one.item.uri, one)
+        elif not is_known(str(one.hash), unit.asks):
+            first.setdefault(str(one.hash), one)
+    return list(first.values())
 
 
 def outcome_of(work: Work, unit: Unit, images: Sequence[Decoded], fresh: Sequence[Decoded]) -> Outcome:

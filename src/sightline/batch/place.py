@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
+from sightline.paths import why
 
 __all__ = ["Folder", "Place", "Remote", "place_of"]
 
@@ -28,8 +29,8 @@ class Folder:
         """Write a file whole or not at all; with ``fresh`` FileExistsError is raised where there is one."""
         file = self.path / name
         aside = file.with_name(f".{file.name}.{os.getpid()}.part")
-        file.parent.mkdir(parents=True, exist_ok=True)
         try:
+            _make(file.parent)
             with aside.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
@@ -39,8 +40,15 @@ class Folder:
             else:
                 aside.replace(file)
             _sync(file.parent)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be written ({error.strerror or error}); what was committed before is whole: make room, "
+                "or get the right to write, and go on with --resume."
+            ) from None
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # what stays, the next writer removes
                 aside.unlink()
 
     def get(self, name: str) -> bytes:
@@ -68,8 +76,12 @@ class Folder:
         """
         import fcntl
 
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+") as stream:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written ({error.strerror}); name another --out.") from None
+        with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
@@ -98,7 +110,15 @@ class Remote:
 
     def put(self, name: str, data: bytes, *, fresh: bool = False) -> None:
         """Write an object; with ``fresh`` FileExistsError is raised where there is one."""
-        self.files.pipe_file(f"{self.root}/{name}", data, mode="create" if fresh else "overwrite")
+        try:
+            self.files.pipe_file(f"{self.root}/{name}", data, mode="create" if fresh else "overwrite")
+        except FileExistsError:
+            raise
+        except (OSError, NotImplementedError) as error:
+            raise InputError(
+                f"{self.uri(name)} cannot be written ({why(error)}); what was committed before is whole: go on with "
+                "--resume when it can."
+            ) from None
 
     def get(self, name: str) -> bytes:
         """Read an object; FileNotFoundError where there is none."""
@@ -106,6 +126,7 @@ class Remote:
 
     def names(self, below: str) -> list[str]:
         """List the objects below a folder, sorted."""
+        self.files.invalidate_cache()  # another process may have written meanwhile
         found = self.files.find(f"{self.root}/{below}")
         return sorted(str(f).lstrip("/").removeprefix(self.root.lstrip("/") + "/") for f in found)
 
@@ -137,6 +158,8 @@ def place_of(where: str | os.PathLike[str]) -> Place:
     Raises InputError for a URL whose kind is unknown here.
     """
     said = os.fspath(where)
+    if not said.strip():
+        raise InputError("an empty name came for the store; name a folder, as --out store.")
     if "://" not in said:
         return Folder(Path(said))
     import fsspec
@@ -148,6 +171,14 @@ def place_of(where: str | os.PathLike[str]) -> Place:
     if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
         return Folder(Path(root))
     return Remote(files, root.rstrip("/"), said.rstrip("/"))
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, each brought to the disk as an entry of the one that it is in."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -12,13 +12,15 @@ import torch
 import torch.nn.functional as F
 
 from sightline.batch.decoding import Decoded
-from sightline.batch.job import Ask, Job, asks_of, digest, plan_of
+from sightline.batch.job import Ask, Job, asks_of, plan_of
+from sightline.batch.names import digest
 from sightline.engine import explain_batch
-from sightline.errors import SightlineError
+from sightline.errors import LayerError, ModelError, RefusedError, SightlineError
 from sightline.evaluation.measuring import Task, measure_batch
 from sightline.evaluation.registry import find_metrics, metric_parameters
 from sightline.explanation import Explanation
 from sightline.models.model import Model
+from sightline.paths import why
 from sightline.plan import Plan
 from sightline.samples import Failure, Sample
 
@@ -99,34 +101,62 @@ def _explain(
     """Explain some images of a group for one target, and add their rows."""
     samples = [group[n].sample(work.plan.model, n) for n in numbers]
     found, failures = _tried(work, samples, asks)
-    failed = {method: _failed_by(method, failures) for method in asks}
-    # One image may have broken the pass for all of them.
-    halved = {method for method, errors in failed.items() if len(errors) == len(numbers) > 1}
     for one in found:
-        if one.explanation.method not in halved:
-            rows[one.row].append(_row(work, group[one.row], asks[one.explanation.method], one))
-    for method, errors in failed.items():
-        if method in halved:
-            half = len(numbers) // 2
-            _explain(work, group, numbers[:half], {method: asks[method]}, rows)
-            _explain(work, group, numbers[half:], {method: asks[method]}, rows)
-        else:
-            for number, error in errors.items():
-                rows[number].append(_failed(work, group[number], asks[method], error))
+        rows[one.row].append(_row(work, group[one.row], asks[one.explanation.method], one))
+    for method, ask in asks.items():
+        for error, failed in _failed_by(method, failures):
+            if len(failed) == 1:
+                rows[failed[0]].append(_failed(work, group[failed[0]], ask, str(error)))
+                continue
+            half = len(failed) // 2  # one of them may have broken the pass for all
+            _explain(work, group, failed[:half], {method: ask}, rows)
+            _explain(work, group, failed[half:], {method: ask}, rows)
 
 
-def _failed_by(method: str, failures: Sequence[Failure]) -> dict[int, str]:
-    """Return the images that a method failed on, each with the first reason."""
-    found: dict[int, str] = {}
+def _failed_by(method: str, failures: Sequence[Failure]) -> Iterator[tuple[SightlineError, list[int]]]:
+    """Yield each error of a method once, with the images that it was the first for: those that failed together."""
+    first: dict[int, SightlineError] = {}
     for failure in failures:
         if failure.method in (None, method):
-            found.setdefault(failure.image, str(failure.error))
-    return found
+            first.setdefault(failure.image, failure.error)
+    for error in {id(error): error for error in first.values()}.values():
+        yield error, [image for image, its in first.items() if its is error]
 
 
 def _tried(work: Work, samples: list[Sample], asks: Mapping[str, Ask]) -> tuple[list[_Found], list[Failure]]:
-    """Explain a batch for one target by the methods of some asks; what fails is returned beside what was found."""
+    """Explain a batch for one target by the methods of some asks; what fails is returned beside what was found.
+
+    Raises what no image could make right.
+    """
     failures: list[Failure] = []
+    try:
+        found = _explained(work, samples, asks, failures)
+    except SightlineError as error:
+        if isinstance(error, LayerError) or not isinstance(error, ModelError):
+            raise
+        return [], _all_failed(samples, error)
+    except Exception as error:  # noqa: BLE001  somebody's model raises anything
+        failed = ModelError(f"explaining it fails ({type(error).__name__}: {why(error)}); try another method.")
+        failed.__cause__ = error
+        return [], _all_failed(samples, failed)
+    _refuse_broken_device(failures)
+    return found, failures
+
+
+def _all_failed(samples: Sequence[Sample], error: SightlineError) -> list[Failure]:
+    failures = [Failure(sample.given, None, error) for sample in samples]
+    _refuse_broken_device(failures)
+    return failures
+
+
+def _refuse_broken_device(failures: Sequence[Failure]) -> None:
+    """Raise where it was not the images: after such an error a device answers nothing more to this process."""
+    for failure in failures:
+        if isinstance(failure.error.__cause__, torch.AcceleratorError):
+            raise ModelError(f"{failure.error} The device has to be begun with anew: go on with --resume.")
+
+
+def _explained(work: Work, samples: list[Sample], asks: Mapping[str, Ask], failures: list[Failure]) -> list[_Found]:
     target = next(t for t in work.job.targets if str(t) == next(iter(asks.values())).target)
     place = [str(t) for t in work.job.targets].index(str(target))
     plan = replace(
@@ -136,15 +166,17 @@ def _tried(work: Work, samples: list[Sample], asks: Mapping[str, Ask]) -> tuple[
         images=len(samples),
     )
     if work.task is None:
-        return [_Found(row, e, {}) for row, e in explain_batch(plan, samples, failures.append)], failures
-    return _measured(replace(work.task, plan=plan), samples, failures), failures
+        return [_Found(row, e, {}) for row, e in explain_batch(plan, samples, failures.append)]
+    return _measured(replace(work.task, plan=plan), samples, failures)
 
 
 def _measured(task: Task, samples: list[Sample], failures: list[Failure]) -> list[_Found]:
     found = measure_batch(task, samples, failures.append)
-    for (method, metric), why in found.refused.items():
+    for (method, metric), said in found.refused.items():
         if not metric:
-            failures += [Failure(s.given, method, SightlineError(why)) for s in samples]
+            together = RefusedError(said)
+            left = [s for row, s in enumerate(samples) if (method, row) not in found.explanations]
+            failures += [Failure(s.given, method, together) for s in left]
     return [
         _Found(samples[row].given, e, {m.name: _number(found.values, method, m.name, row) for m in task.metrics})
         for (method, row), e in found.explanations.items()

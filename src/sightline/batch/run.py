@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from sightline.batch.done import Done
+from sightline.batch.done import Done, Known
+from sightline.batch.hopes import Hopes
+from sightline.batch.interrupting import uninterrupted
 from sightline.batch.job import Job
 from sightline.batch.local import run_local
 from sightline.batch.rows import Row, Work, shape_of
 from sightline.batch.sizing import batch_size_of
 from sightline.batch.sources import Item, Source, source_of
 from sightline.batch.store import Settings, Writer, writing
+from sightline.batch.summary import Summary
 from sightline.batch.table import IMAGES, table_of
 from sightline.batch.units import Outcome, units_of
-from sightline.errors import ParameterError, SightlineError
+from sightline.errors import ParameterError
 from sightline.models.model import Model
 from sightline.results import versions
 
-__all__ = ["Engine", "How", "Summary", "run"]
+__all__ = ["Engine", "How", "run"]
 
 Engine = Literal["local", "ray"]
 
 _PART_ROWS = 512
 _PART_BYTES = 32 << 20
 _PART_SECONDS = 60.0
-_ENOUGH = 8  # images that all fail, before a run is given up at its beginning
 _SHOWN = 20
 
 
@@ -40,7 +42,8 @@ class How:
     """How a run is done: none of this changes what comes out, but for the last bit.
 
     ``resume`` knows images again by name, size and time, without reading them; otherwise by their content.
-    ``workers`` are processes that decode, of the Ray engine actors that explain.
+    ``workers`` are processes that decode, of the Ray engine actors that explain. ``fingerprint`` is kept with what is
+    committed, see `sightline.batch.finished`.
     """
 
     engine: Engine = "local"
@@ -49,26 +52,7 @@ class How:
     resume: bool = False
     wait: bool = False
     ray_address: str | None = None
-
-
-@dataclass
-class Summary:
-    """What a run did. ``errors`` counts failed images by their reason, without the image's name where it begins so."""
-
-    store: str
-    images: int = 0
-    explained: int = 0
-    rows: int = 0
-    already: int = 0
-    duplicates: int = 0
-    failed: int = 0
-    parts: int = 0
-    seconds: float = 0.0
-    failures: list[dict[str, str]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON values."""
-        return asdict(self)
+    fingerprint: str | None = None
 
 
 @dataclass(eq=False)
@@ -96,8 +80,11 @@ class _Run:
     done: Done
     summary: Summary
     about: dict[str, Any]
+    hopes: Hopes
     buffer: _Buffer = field(default_factory=_Buffer)
+    own: Known = field(default_factory=Known)
 
+    @uninterrupted()
     def take(self, outcome: Outcome) -> int:
         """Keep what came of a unit, on the disk where enough has come together; return its number of images."""
         if outcome.unit.asks != self.buffer.asks:
@@ -107,8 +94,8 @@ class _Run:
         for row in outcome.rows:
             rows.setdefault(row["image"], []).append(row)
         for item, content in zip(outcome.unit.items, outcome.contents, strict=True):
-            self._take(item, content, rows.get(item.uri, []))
-        self._refuse_hopeless()
+            self._take(item, content, rows.pop(item.uri, []))
+        self.hopes.check()
         if self.buffer.full:
             self.flush()
         return len(outcome.unit.items)
@@ -118,33 +105,32 @@ class _Run:
         known = content is not None and self.done.has_content(content, asks)
         named = not self.done.missing_by_name(item, asks)
         self.summary.images += 1
-        if known:
-            self.summary.already += named
-            self.summary.duplicates += not named
-        if not named:
-            self.buffer.items.append((item, content))
-        if not known and not (content is None and named):
+        if known or not rows:
+            ours = content is not None and content in self.own
+            self.summary.duplicates += ours
+            self.summary.already += not ours
+        else:
+            self._keep(content, [] if content is None and named else rows)
             self._count(item, rows)
-            self.buffer.rows += rows
+        if not named or (content is not None and not known):
+            self.buffer.items.append((item, content))
         self.done.add([(item, content)], asks)
+
+    def _keep(self, content: str | None, rows: list[Row]) -> None:
+        self.buffer.rows += rows
+        self.summary.rows += len(rows)
+        if content is not None:
+            self.own.add([content])
+            self.hopes.see(rows)
 
     def _count(self, item: Item, rows: list[Row]) -> None:
         errors = [row["error"] for row in rows if row["error"] is not None]
         self.summary.explained += len(errors) < len(rows)
         self.summary.failed += bool(errors)
-        self.summary.rows += len(rows)
         if errors and len(self.summary.failures) < _SHOWN:
             self.summary.failures.append({"image": item.uri, "message": errors[0]})
 
-    def _refuse_hopeless(self) -> None:
-        """Raise where the first images all fail alike, and not because they could not be decoded."""
-        rows = self.buffer.rows
-        if self.summary.explained or self.summary.parts or len(rows) < _ENOUGH:
-            return
-        reasons = Counter(row["error"] for row in rows)
-        if len(reasons) == 1 and None not in reasons and rows[0]["width"] is not None:
-            raise SightlineError(f"{rows[0]['error']} So it was with each of the first {self.summary.images} images.")
-
+    @uninterrupted()
     def flush(self) -> None:
         """Bring what is explained to the disk."""
         held, self.buffer = self.buffer, _Buffer(self.buffer.asks)
@@ -184,12 +170,15 @@ def run(
         done = Done(writer.store, asks, by_name=how.resume)
         on_begin(found.count() if found.count else None)
         size = batch_size_of(how.batch_size, work, found, writer.store)
-        about = {"versions": versions(), "engine": how.engine, "batch_size": size, "source": found.name}
+        about = {"versions": versions(), "engine": how.engine, "batch_size": size, "source": found.name} | (
+            {"fingerprint": how.fingerprint} if how.fingerprint else {}
+        )
         summary = Summary(str(writer.store.place))
-        going = _Run(job, writer, done, summary, about)
+        going = _Run(job, writer, done, summary, about, Hopes.of(work.asks, writer.store))
         try:
-            for outcome in _outcomes(work, _counted(found, done, summary, on_images), size, done, how):
-                on_images(going.take(outcome))
+            with closing(_outcomes(work, _counted(found, done, summary, on_images), size, done, how)) as outcomes:
+                for outcome in outcomes:
+                    on_images(going.take(outcome))
         except KeyboardInterrupt:
             going.flush()
             raise
@@ -198,14 +187,15 @@ def run(
     return summary
 
 
-def _outcomes(work: Work, items: Iterator[Item], size: int, done: Done, how: How) -> Iterator[Outcome]:
+def _outcomes(work: Work, items: Iterator[Item], size: int, done: Done, how: How) -> Generator[Outcome, None, None]:
     units = units_of(items, size, done)
     workers = how.workers if how.workers is not None else max(1, (os.cpu_count() or 2) // 2)
     if how.engine == "local":
-        return run_local(work, units, workers, done.has_content)
-    from sightline.batch.ray import run_ray
+        yield from run_local(work, units, workers, done.has_content)
+    else:
+        from sightline.batch.ray import run_ray
 
-    return run_ray(work.job, units, workers, how.ray_address)
+        yield from run_ray(work.job, units, workers, how.ray_address)
 
 
 def _counted(source: Source, done: Done, summary: Summary, on_images: Callable[[int], None]) -> Iterator[Item]:
@@ -223,5 +213,5 @@ def _check(how: How) -> None:
         raise ParameterError(f"workers={how.workers}: wanted 0 (decode in this process) or more.")
     if how.engine not in ("local", "ray"):
         raise ParameterError(f"engine={how.engine!r}: wanted local or ray.")
-    if isinstance(how.batch_size, int) and how.batch_size < 1:
-        raise ParameterError(f"batch_size={how.batch_size}: wanted at least 1, or auto.")
+    if how.batch_size != "auto" and (not isinstance(how.batch_size, int) or how.batch_size < 1):
+        raise ParameterError(f"batch_size={how.batch_size!r}: wanted at least 1, or auto.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ class File:
     path: str
 
     def fetch(self) -> bytes:
-        """Read the bytes."""
+        """Read the bytes. Raises OSError where they cannot be had."""
+        if not stat.S_ISREG(os.stat(self.path).st_mode):  # a pipe would be waited for, and a device never end
+            raise OSError("it is no regular file")
         return Path(self.path).read_bytes()
 
 
@@ -84,8 +87,17 @@ def file_item(path: str) -> Item:
     try:
         found = os.stat(whole)
     except OSError:
-        return Item(whole, File(whole))
-    return Item(whole, File(whole), found.st_size, str(found.st_mtime_ns))
+        return Item(uri_of(whole), File(whole))
+    return Item(uri_of(whole), File(whole), found.st_size, str(found.st_mtime_ns))
+
+
+def uri_of(whole: str) -> str:
+    """Return how rows name a file: by its absolute path; as ``file://`` where the path is no text."""
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        return Path(whole).as_uri()
+    return whole
 
 
 def _below(folder: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ __all__ = ["FORMAT", "Commit", "Settings", "Store", "open_store", "writing"]
 
 FORMAT = 1
 _SETTINGS = "store.json"
+_PARTS = ("explanations", "images")
+_ENTRY = re.compile(r"manifest/[0-9]{8}\.json")
+_GET_BACK = "get it back from a copy, or begin a new store with another --out."
 
 
 @dataclass(frozen=True)
@@ -74,26 +78,36 @@ class Store:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read rows of ``explanations`` into memory: all of them, with the named columns or all."""
-        import pyarrow.parquet as pq
-
         wanted = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
         names = [name for commit in self.commits for name in commit.explanations]
-        tables = [
-            pq.read_table(pa.BufferReader(self.place.get(n)), columns=wanted.names, partitioning=None) for n in names
-        ]
-        return pa.concat_tables([wanted.empty_table(), *tables])
+        return pa.concat_tables([wanted.empty_table(), *(self.part(name, wanted.names) for name in names)])
+
+    def part(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a part by the name that its entry has for it; InputError where it is missing or damaged."""
+        import pyarrow.parquet as pq
+
+        try:
+            data = self.place.get(name)
+        except FileNotFoundError:
+            raise InputError(f"{self.place.uri(name)} is missing; {_GET_BACK}") from None
+        try:
+            return pq.read_table(pa.BufferReader(data), columns=columns, partitioning=None)
+        except (OSError, pa.ArrowException):
+            raise InputError(f"{self.place.uri(name)} is damaged; {_GET_BACK}") from None
 
 
 def open_store(where: str | os.PathLike[str]) -> Store:
     """Open a store to read it.
 
-    Raises InputError where there is none, or one of a newer version.
+    Raises InputError where there is none, or one of a newer version, or what its manifest names is not all there.
     """
     place = place_of(where)
     settings = _settings(place)
     if settings is None:
         raise InputError(f"{where} holds no store; sightline batch SOURCE --out {where} makes one.")
-    return Store(place, settings, _commits(place))
+    commits = _commits(place)
+    _refuse_missing(place, commits)
+    return Store(place, settings, commits)
 
 
 @contextmanager
@@ -111,6 +125,7 @@ def writing(where: str | os.PathLike[str], settings: Settings, *, wait: bool = F
         elif found != settings:
             raise InputError(f"{where} holds {_said(found)}; {_said(settings)} came: name another --out.")
         commits = _commits(place)
+        _refuse_missing(place, commits)
         if isinstance(place, Folder):  # elsewhere what no entry names may be a part that another run is about to enter
             _remove_unnamed(place, commits)
         yield Writer(Store(place, settings, commits))
@@ -167,30 +182,53 @@ def _entry_name(number: int) -> str:
 def _settings(place: Place) -> Settings | None:
     try:
         found = json.loads(place.get(_SETTINGS))
+        if found["format"] > FORMAT:
+            raise InputError(
+                f"{place} was written by a newer version of Sightline (format {found['format']}, this one reads "
+                f"{FORMAT}); update Sightline, or name another store."
+            )
+        return Settings(tuple(found["heatmap"]), found["raw"], found["format"])
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise InputError(f"{place}/{_SETTINGS} is damaged; name another --out.") from None
-    if found.get("format", 0) > FORMAT:
-        raise InputError(
-            f"{place} was written by a newer version of Sightline (format {found['format']}, this one reads {FORMAT}); "
-            "update Sightline, or name another store."
-        )
-    return Settings(tuple(found["heatmap"]), found["raw"], found["format"])
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{place.uri(_SETTINGS)} is damaged; {_GET_BACK}") from None
 
 
 def _commits(place: Place) -> tuple[Commit, ...]:
-    entries = (json.loads(place.get(n)) for n in place.names("manifest") if not n.rpartition("/")[2].startswith("."))
-    return tuple(Commit(**{**e, "explanations": tuple(e["explanations"]), "asks": tuple(e["asks"])}) for e in entries)
+    names = [name for name in place.names("manifest") if _ENTRY.fullmatch(name)]
+    for number, name in enumerate(names, 1):
+        if name != _entry_name(number):
+            raise InputError(f"{place.uri(_entry_name(number))} is missing; {_GET_BACK}")
+    return tuple(_commit(place, name) for name in names)
 
 
-def _remove_unnamed(place: Place, commits: Sequence[Commit]) -> None:
+def _commit(place: Place, name: str) -> Commit:
+    try:
+        entry = json.loads(place.get(name))
+        return Commit(**{**entry, "explanations": tuple(entry["explanations"]), "asks": tuple(entry["asks"])})
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{place.uri(name)} is damaged; {_GET_BACK}") from None
+
+
+def _refuse_missing(place: Place, commits: Sequence[Commit]) -> None:
+    """Refuse a store that has lost a part: its images would be taken for done."""
+    there = {name for below in _PARTS for name in place.names(below)} if commits else set()
+    lost = next((name for c in commits for name in (*c.explanations, c.images) if name not in there), None)
+    if lost is not None:
+        raise InputError(f"{place.uri(lost)} is missing; {_GET_BACK}")
+
+
+def _remove_unnamed(place: Folder, commits: Sequence[Commit]) -> None:
     """Remove what a run put and did not live to enter."""
     known = {name for c in commits for name in (*c.explanations, c.images, _entry_name(c.number))}
-    for below in ("explanations", "images", "manifest"):
+    for below in (*_PARTS, "manifest"):
         for name in place.names(below):
             if name not in known:
                 place.remove(name)
+    for aside in place.path.glob(f".{_SETTINGS}.*"):
+        aside.unlink()
 
 
 def _refuse_strange(place: Place, where: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,8 @@ from sightline.errors import ParameterError
 
 if TYPE_CHECKING:
     from sightline.batch.job import Job
-    from sightline.batch.run import How, Summary
+    from sightline.batch.run import How
+    from sightline.batch.summary import Summary
     from sightline.models.model import Model
 
 __all__ = ["EXAMPLES", "batch_command"]
@@ -89,18 +90,35 @@ def batch_command(
     json: opt.Json = False,
 ) -> None:
     """Explain every image of a data set into a store; what is there already is not done again."""
-    job, opened = _job(model, method, metrics, asking, loading, heatmap_size, raw)
-    with counted_progress("explaining") as (begin, advance):
-        from sightline.batch.memory import keep_freed_memory
-        from sightline.batch.run import run
-
-        keep_freed_memory()
-        summary = run(source, job, out, _how(running), model=opened, on_begin=begin, on_images=advance)
+    asked = {"model": model, "method": method, "metrics": metrics, "size": heatmap_size, "raw": raw, "asking": asking}
+    summary = _finished(source, out, running, asked | dataclasses.asdict(loading))
+    if summary is None:
+        job, opened = _job(model, method, metrics, asking, loading, heatmap_size, raw)
+        summary = _ran(source, out, job, opened, _how(running, asked | dataclasses.asdict(loading)))
     if json:
         print_json(summary.to_dict())
     else:
         _print(summary)
     raise typer.Exit(2 if summary.failed else 0)
+
+
+def _finished(source: str, out: str, running: Running, asked: dict[str, Any]) -> Summary | None:
+    """Say at once that nothing is left, where that can be known without torch and the model."""
+    if not running.resume:
+        return None
+    from sightline.batch.finished import fingerprint, if_finished
+    from sightline.batch.sources import source_of
+
+    return if_finished(source_of(source), out, fingerprint(asked))
+
+
+def _ran(source: str, out: str, job: Job, model: Model, how: How) -> Summary:
+    from sightline.batch.memory import keep_freed_memory
+    from sightline.batch.run import run
+
+    keep_freed_memory()
+    with counted_progress("explaining") as (begin, advance):
+        return run(source, job, out, how, model=model, on_begin=begin, on_images=advance)
 
 
 def _job(
@@ -134,7 +152,8 @@ def _job(
     return job, opened
 
 
-def _how(running: Running) -> How:
+def _how(running: Running, asked: dict[str, Any]) -> How:
+    from sightline.batch.finished import fingerprint
     from sightline.batch.run import How
 
     said = running.batch_size
@@ -147,6 +166,7 @@ def _how(running: Running) -> How:
         running.resume,
         running.wait,
         running.ray_address,
+        fingerprint(asked),
     )
 
 
