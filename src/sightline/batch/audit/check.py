@@ -26,6 +26,7 @@ _LEVEL = 0.01
 _LEAST = 0.1
 _TIMES = 2.0
 _RIM = 0.08  # of a mark's sides: what is covered beyond it, so that no outline is left
+_BLURRED = 0.25  # of a hot box: how far what is looked at may go on, whose surroundings are no neutral filling then
 _FEWEST = 8
 
 
@@ -150,9 +151,9 @@ def _changed(model: Model, strategy: Strategy, pixels: np.ndarray, places: int, 
         if places:
             yield cover(pixels, in_pixels(_middle_box(), pixels), "inpaint")
         return
-    box = in_pixels(widened(strategy.box, _RIM) if strategy.mark else strategy.box, pixels)
+    box = in_pixels(widened(strategy.box, _RIM if strategy.mark else _BLURRED), pixels)
     for place in (box, *(other_places(box, seen_region(model, pixels), places, seed) if places else ())):
-        yield _smoothed(pixels, place)
+        yield _smoothed(pixels, place) if strategy.mark else cover(pixels, place)
 
 
 def _smoothed(pixels: np.ndarray, box: Region) -> Image.Image:

@@ -10,6 +10,7 @@ from sightline.batch.audit.results import Audit, Audited, Found
 
 __all__ = ["findings", "kinds_text", "place_text", "told"]
 
+_ALL = 60  # per cent of the picture, above which a place is none
 _NAMES = {
     "watermark": "on a watermark",
     "constant location": "on a constant location",
@@ -124,11 +125,14 @@ def place_text(box: Box) -> str:
     >>> place_text((0.72, 0.87, 0.96, 0.96))
     'lower right (2.2 % of the picture)'
     """
+    share = 100 * (box[2] - box[0]) * (box[3] - box[1])
+    if share > _ALL:
+        return f"all over ({share:.0f} % of the picture)"
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     down = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
     across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
     words = " ".join(w for w in (down, across) if w) or "middle"
-    return f"{words} ({100 * (box[2] - box[0]) * (box[3] - box[1]):.2g} % of the picture)"
+    return f"{words} ({share:.2g} % of the picture)"
 
 
 def _many(count: int, noun: str) -> str:
