@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from sightline.arrays import read_upload as read_array
+from sightline.batch.names import content_digest
 from sightline.batch.sources import Item
 from sightline.batch.workers import Ended, Worker
 from sightline.errors import ImageError, SightlineError
@@ -68,7 +68,7 @@ def decode(reader: Model, item: Item) -> Decoded:
         data = item.where.fetch()
     except (OSError, ValueError, MemoryError) as error:
         return Decoded(item, None, error=f"{shown(item.uri)} cannot be read ({why(error)})")
-    digest = hashlib.sha256(data).hexdigest()[:32]
+    digest = content_digest(data)
     try:
         return _prepared(reader, item, data, digest)
     except ImageError as error:

@@ -10,7 +10,7 @@ from sightline.batch.rows import Work, rows_of
 from sightline.batch.sources import Item
 from sightline.batch.units import Outcome, Unit
 
-__all__ = ["fresh_of", "outcome_of", "run_local"]
+__all__ = ["IsKnown", "fresh_of", "outcome_of", "run_local"]
 
 IsKnown = Callable[[str, Sequence[str]], bool]
 

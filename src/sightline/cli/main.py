@@ -20,8 +20,11 @@ from sightline.cli import (
     errors,
     evaluate,
     explain,
+    export,
     listing,
     optimized,
+    query,
+    show,
     train,
 )
 from sightline.errors import SightlineError
@@ -46,6 +49,11 @@ app.command("evaluate", short_help="Measure which methods can be trusted, over a
     evaluate.evaluate_command
 )
 app.command("batch", short_help="Explain a whole data set into a store.", epilog=batch.EXAMPLES)(batch.batch_command)
+app.command("query", short_help="Ask a store of explanations in SQL.", epilog=query.EXAMPLES)(query.query_command)
+app.command("show", short_help="Draw rows of a store on a contact sheet.", epilog=show.EXAMPLES)(show.show_command)
+app.command("export", short_help="Write rows of a store as PNG, NPZ, COCO, a data set.", epilog=export.EXAMPLES)(
+    export.export_command
+)
 app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
     errors.errors_command
 )
