@@ -86,14 +86,15 @@ class Explanation:
         self.attribution.flags.writeable = False
 
     @cached_property
-    def _map(self) -> np.ndarray:
+    def reduced(self) -> np.ndarray:
+        """The attribution with its channels reduced, at its own size: the input's, or a layer's (*S)."""
         reduction = self.parameters.get("reduction", "sum")
         return reduce_channels(self.attribution, reduction) if self.per_channel else self.attribution
 
     def at_input(self) -> np.ndarray:
         """Return the map on the model's own input grid (*S), signed, float32."""
         how = self.parameters.get("upsampling", "bilinear")
-        return np.asarray(resize_array(self._map, self.input_size, how), dtype=np.float32)
+        return np.asarray(resize_array(self.reduced, self.input_size, how), dtype=np.float32)
 
     @cached_property
     def heatmap(self) -> np.ndarray:

@@ -82,7 +82,7 @@ def _notes(e: Explanation, *, told: bool, asked_layers: bool) -> tuple[str, ...]
     notes = []
     if not told and not e.attribution.any():
         notes.append("the map is zero everywhere: nothing here speaks for this target by this method")
-    elif not told and _is_constant(e.at_input()) and METHODS[e.method].family != "control":
+    elif not told and _is_constant(e.reduced) and METHODS[e.method].family != "control":
         notes.append("the map is the same everywhere, so it tells no place from another")
     if e.layer is None and asked_layers and "layer" not in METHODS[e.method].reads:
         notes.append("layer= changes nothing here: this method reads no layer")

@@ -11,7 +11,7 @@ from torch import nn
 
 from sightline.batch.job import Job
 from sightline.batch.run import Engine, How, run
-from sightline.batch.sources import Source
+from sightline.batch.sources import Named, Source
 from sightline.batch.summary import Summary
 from sightline.evaluation.registry import find_metrics
 from sightline.forward import Precision
@@ -25,7 +25,7 @@ __all__ = ["explain_dataset"]
 
 def explain_dataset(
     model: Model | nn.Module | str,
-    source: Source | str | os.PathLike[str],
+    source: Source | Named | Sequence[Named],
     out: str | os.PathLike[str],
     method: str | Sequence[str] = "grad_cam",
     target: str | int | Sequence[str | int] = "top1",
@@ -51,11 +51,12 @@ def explain_dataset(
 ) -> Summary:
     """Explain every image of a source into the store ``out``; what it holds already is not done again.
 
-    ``source`` is a folder, a pattern, a CSV or Parquet table, tar shards or a URL (docs/batch.md). ``heatmap`` is the
-    side of the maps in the store, ``raw`` keeps the attributions too, ``metric`` measures each map. ``resume`` knows
-    images again by name, size and time without reading them; otherwise their content is compared. ``engine`` "ray"
-    runs on the cluster at ``ray_address``, or on one started here. The rest is as in `explain`, and of the command
-    line. Images that fail are rows with their error. ``on_images`` is called with the number of images just done.
+    ``source`` is a folder, a pattern, a CSV or Parquet table, tar shards, a URL or a list of such (docs/batch.md).
+    ``heatmap`` is the side of the maps in the store, ``raw`` keeps the attributions too, ``metric`` measures each map.
+    ``resume`` knows images again by name, size and time without reading them; otherwise their content is compared.
+    ``engine`` "ray" runs on the cluster at ``ray_address``, or on one started here. The rest is as in `explain`, and of
+    the command line. Images that fail are rows with their error. ``on_images`` is called with the number of images
+    just done.
 
     Raises InputError for a source without images, or a store that is held by another run or cannot be written, and
     what `explain` raises for what no image could make right.

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
 from pathlib import PurePath
-from types import ModuleType, TracebackType
+from queue import SimpleQueue
 
 import numpy as np
 import torch
 
 from sightline.arrays import read_upload as read_array
+from sightline.batch.names import content_digest
 from sightline.batch.sources import Item
+from sightline.batch.workers import Ended, Worker
 from sightline.errors import ImageError, SightlineError
 from sightline.geometry import Geometry
 from sightline.images import Picture, decoded, read_image
@@ -75,7 +68,7 @@ def decode(reader: Model, item: Item) -> Decoded:
         data = item.where.fetch()
     except (OSError, ValueError, MemoryError) as error:
         return Decoded(item, None, error=f"{shown(item.uri)} cannot be read ({why(error)})")
-    digest = hashlib.sha256(data).hexdigest()[:32]
+    digest = content_digest(data)
     try:
         return _prepared(reader, item, data, digest)
     except ImageError as error:
@@ -105,121 +98,79 @@ def _picture(reader: Model, item: Item, data: bytes, digest: str) -> Picture:
     return Picture(decoded(io.BytesIO(data), said, channels, reader.max_pixels), said, digest)
 
 
-_READER: list[Model] = []
-
-
-def _begin(reader: Model) -> None:
-    """Ready a worker: Ctrl-C is its parent's to hear, and it ends with its parent, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    _READER[:] = [reader]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _decode_slice(items: Sequence[Item]) -> list[Decoded]:
-    return [decode(_READER[0], item) for item in items]
-
-
-@contextmanager
-def _clean_start() -> Iterator[None]:
-    """Let processes that begin meanwhile hear no Ctrl-C, and not run the caller's script: they need nothing of it."""
-    resource_tracker.ensure_running()  # which lets the signal in again, where it is begun meanwhile
-    script = sys.modules["__main__"]
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+def _decode_all(reader: Model, items: Sequence[Item]) -> list[Decoded]:
+    return [decode(reader, item) for item in items]
 
 
 class Decoders:
     """Worker processes that decode; none of them (``workers`` 0) decodes here."""
 
     def __init__(self, reader: Model, workers: int) -> None:
-        self.reader, self.workers = reader, workers
-        self._pool: ProcessPoolExecutor | None = None
+        self.reader = reader
+        self.workers = [Worker(_decode_all, reader, [__name__]) for _ in range(workers)]
+        self._free: SimpleQueue[Worker] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(max(1, workers), "decoding")  # each waits for a worker's answer
+        for worker in self.workers:
+            self._free.put(worker)
 
     def __enter__(self) -> Decoders:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> None:
-        self._close(wait=kind is None)
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.close()
+        self._threads.shutdown(cancel_futures=True)
+        for worker in self.workers:
+            worker.end()
 
     def map(self, units: Iterator[list[Item]]) -> Iterator[list[Decoded]]:
-        """Yield the units decoded, in their order; at most two of them beyond the one that is asked for are begun."""
+        """Yield the units decoded, in their order; at most two of them beyond the one that is asked for are begun.
+
+        Raises SightlineError where no worker can be had.
+        """
         if not self.workers:
-            yield from ([decode(self.reader, item) for item in unit] for unit in units)
+            yield from (_decode_all(self.reader, unit) for unit in units)
             return
-        under_way: deque[tuple[list[Item], list[Future[list[Decoded]]]]] = deque()
+        under_way: deque[list[Future[list[Decoded]]]] = deque()
         for unit in units:
-            under_way.append((unit, self._submit(unit)))
+            slices = [unit[i : i + _SLICE] for i in range(0, len(unit), _SLICE)]
+            under_way.append([self._threads.submit(self._slice, part) for part in slices])
             if len(under_way) > 2:
-                yield self._result(under_way)
+                yield _results(under_way.popleft())
         while under_way:
-            yield self._result(under_way)
+            yield _results(under_way.popleft())
 
-    def _result(self, under_way: deque[tuple[list[Item], list[Future[list[Decoded]]]]]) -> list[Decoded]:
-        unit, futures = under_way.popleft()
+    def _slice(self, items: Sequence[Item]) -> list[Decoded]:
+        worker = self._free.get()
         try:
-            return [one for future in futures for one in future.result()]
-        except (BrokenProcessPool, CancelledError):
-            self._close(wait=False)
-            found = [self._alone(item) for item in unit]
-            for number, (later, _) in enumerate(under_way):
-                under_way[number] = later, self._submit(later)
-            return found
+            found: list[Decoded] = worker.ask(items)
+        except Ended:
+            found = [self._alone(worker, item) for item in items]
+        finally:
+            self._free.put(worker)
+        return found
 
-    def _alone(self, item: Item) -> Decoded:
-        """Decode one item with no other under way, so that a worker that is killed by it is known to be."""
+    def _alone(self, worker: Worker, item: Item) -> Decoded:
+        """Decode one item with no other, so that a worker that is killed by it is known to be."""
         for _ in range(2):
             try:
-                return self._submit([item])[0].result()[0]
-            except BrokenProcessPool:
-                self._close(wait=False)
-        self._refuse_no_workers()
+                found: list[Decoded] = worker.ask([item])
+                return found[0]
+            except Ended:
+                continue
+        _refuse_no_worker(worker)
         return Decoded(item, None, error=f"{shown(item.uri)}: {_KILLED}.")
 
-    def _refuse_no_workers(self) -> None:
-        """Raise where workers end with nothing to do: it was not an image that ended them."""
-        try:
-            self._started(_decode_slice, [])[0].result()
-        except BrokenProcessPool:
-            raise SightlineError(
-                "the worker processes end as soon as they have begun; decode in this process, with --workers 0 "
-                "(workers=0)."
-            ) from None
 
-    def _submit(self, unit: Sequence[Item]) -> list[Future[list[Decoded]]]:
-        slices = [unit[i : i + _SLICE] for i in range(0, len(unit), _SLICE)]
-        try:
-            return self._started(_decode_slice, *slices)
-        except BrokenProcessPool:
-            self._close(wait=False)
-            return self._started(_decode_slice, *slices)
+def _results(futures: Sequence[Future[list[Decoded]]]) -> list[Decoded]:
+    return [one for future in futures for one in future.result()]
 
-    def _started(
-        self, work: Callable[[Sequence[Item]], list[Decoded]], *slices: Sequence[Item]
-    ) -> list[Future[list[Decoded]]]:
-        with _clean_start():
-            return [self._workers().submit(work, part) for part in slices]
 
-    def _workers(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
-            self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self.reader,))
-        return self._pool
-
-    def _close(self, *, wait: bool) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=wait, cancel_futures=True)
-            self._pool = None
+def _refuse_no_worker(worker: Worker) -> None:
+    """Raise where a worker ends with nothing to do: it was not an image that ended it."""
+    try:
+        worker.ask([])
+    except Ended:
+        raise SightlineError(
+            "the worker processes end as soon as they have begun; decode in this process, with --workers 0 (workers=0)."
+        ) from None

@@ -10,7 +10,7 @@ from sightline.batch.rows import Work, rows_of
 from sightline.batch.sources import Item
 from sightline.batch.units import Outcome, Unit
 
-__all__ = ["fresh_of", "outcome_of", "run_local"]
+__all__ = ["IsKnown", "fresh_of", "outcome_of", "run_local"]
 
 IsKnown = Callable[[str, Sequence[str]], bool]
 
@@ -27,7 +27,7 @@ def run_local(work: Work, units: Iterator[Unit], workers: int, is_known: IsKnown
     with Decoders(reader_of(work.plan.model), workers) as decoders:
         for images in decoders.map(items()):
             unit = begun.popleft()
-            yield outcome_of(work, unit, images, fresh_of(unit, images, is_known))
+            yield outcome_of(work, unit, images, fresh_of(unit, images, is_known), is_known)
 
 
 def fresh_of(unit: Unit, images: Sequence[Decoded], is_known: IsKnown) -> list[Decoded]:
@@ -41,7 +41,17 @@ def fresh_of(unit: Unit, images: Sequence[Decoded], is_known: IsKnown) -> list[D
     return list(first.values())
 
 
-def outcome_of(work: Work, unit: Unit, images: Sequence[Decoded], fresh: Sequence[Decoded]) -> Outcome:
-    """Explain the images of a unit that are not known yet."""
+def outcome_of(
+    work: Work,
+    unit: Unit,
+    images: Sequence[Decoded],
+    fresh: Sequence[Decoded],
+    is_known: IsKnown = lambda content, asks: False,
+) -> Outcome:
+    """Explain the images of a unit that are not known yet, those together that lack the same asks."""
     contents = [one.hash if one.error is None else None for one in images]
-    return Outcome(unit, contents, rows_of(work, fresh, unit.asks))
+    alike: dict[tuple[str, ...], list[Decoded]] = {}
+    for one in fresh:
+        known = {ask for ask in unit.asks if one.error is None and is_known(str(one.hash), (ask,))}
+        alike.setdefault(tuple(ask for ask in unit.asks if ask not in known), []).append(one)
+    return Outcome(unit, contents, [row for asks, group in alike.items() for row in rows_of(work, group, asks)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["digest", "item_digest"]
+__all__ = ["content_digest", "digest", "item_digest"]
 
 
 def digest(*parts: str) -> str:
@@ -15,3 +15,8 @@ def digest(*parts: str) -> str:
 def item_digest(uri: str, size: int | None, stamp: str | None) -> str:
     """Return the digest by which an image is known again without reading it."""
     return digest(uri, str(size), str(stamp))
+
+
+def content_digest(data: bytes) -> str:
+    """Return 32 hexadecimal digits of the SHA-256 of a file's content."""
+    return hashlib.sha256(data).hexdigest()[:32]

@@ -36,7 +36,7 @@ class Folder:
                 stream.flush()
                 os.fsync(stream.fileno())
             if fresh:
-                os.link(aside, file)
+                _link(aside, file)
             else:
                 aside.replace(file)
             _sync(file.parent)
@@ -171,6 +171,18 @@ def place_of(where: str | os.PathLike[str]) -> Place:
     if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
         return Folder(Path(root))
     return Remote(files, root.rstrip("/"), said.rstrip("/"))
+
+
+def _link(aside: Path, file: Path) -> None:
+    """Give a file its name unless there is one of it; some disks know no links, and there the lock has to do."""
+    try:
+        os.link(aside, file)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if file.exists():
+            raise FileExistsError(errno.EEXIST, "there already", str(file)) from None
+        aside.replace(file)
 
 
 def _make(folder: Path) -> None:

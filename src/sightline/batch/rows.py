@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from sightline.batch.decoding import Decoded
 from sightline.batch.job import Ask, Job, asks_of, plan_of
-from sightline.batch.names import digest
+from sightline.batch.names import digest, item_digest
 from sightline.engine import explain_batch
 from sightline.errors import LayerError, ModelError, RefusedError, SightlineError
 from sightline.evaluation.measuring import Task, measure_batch
@@ -213,7 +213,9 @@ def _row(work: Work, one: Decoded, ask: Ask, found: _Found) -> Row:
 
 
 def _failed(work: Work, one: Decoded, ask: Ask, error: str) -> Row:
-    key = digest(str(one.hash or one.item.uri), ask.hash, "error")
+    # A file that holds no image is known by its name: there may be many that are empty.
+    known = one.hash if one.error is None else item_digest(one.item.uri, one.item.size, one.item.stamp)
+    key = digest(str(known), ask.hash, "error")
     return _about(work, one, ask) | {"key": key, "heatmap": None, "error": error}
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -18,10 +18,10 @@ from sightline.batch.job import Job
 from sightline.batch.local import run_local
 from sightline.batch.rows import Row, Work, shape_of
 from sightline.batch.sizing import batch_size_of
-from sightline.batch.sources import Item, Source, source_of
+from sightline.batch.sources import Item, Named, Source, source_of
 from sightline.batch.store import Settings, Writer, writing
 from sightline.batch.summary import Summary
-from sightline.batch.table import IMAGES, table_of
+from sightline.batch.table import IMAGES, UNREAD, table_of
 from sightline.batch.units import Outcome, units_of
 from sightline.errors import ParameterError
 from sightline.models.model import Model
@@ -81,6 +81,7 @@ class _Run:
     summary: Summary
     about: dict[str, Any]
     hopes: Hopes
+    asks: dict[tuple[str, str], str]
     buffer: _Buffer = field(default_factory=_Buffer)
     own: Known = field(default_factory=Known)
 
@@ -90,11 +91,11 @@ class _Run:
         if outcome.unit.asks != self.buffer.asks:
             self.flush()
             self.buffer.asks = outcome.unit.asks
-        rows: dict[str, list[Row]] = {}
+        rows: dict[str, dict[str, Row]] = {}  # by their keys: a table may name an image several times
         for row in outcome.rows:
-            rows.setdefault(row["image"], []).append(row)
+            rows.setdefault(row["image"], {})[row["key"]] = row
         for item, content in zip(outcome.unit.items, outcome.contents, strict=True):
-            self._take(item, content, rows.pop(item.uri, []))
+            self._take(item, content, list(rows.pop(item.uri, {}).values()))
         self.hopes.check()
         if self.buffer.full:
             self.flush()
@@ -102,7 +103,11 @@ class _Run:
 
     def _take(self, item: Item, content: str | None, rows: list[Row]) -> None:
         asks = self.buffer.asks
+        if content is not None:
+            rows = [row for row in rows if not self.done.has_content(content, [self.asks[row["method"], row["asked"]]])]
         known = content is not None and self.done.has_content(content, asks)
+        unread = any(row["error"] is not None and row["image_hash"] is None for row in rows)
+        item = replace(item, stamp=UNREAD) if unread else item  # so that resuming tries it again
         named = not self.done.missing_by_name(item, asks)
         self.summary.images += 1
         if known or not rows:
@@ -144,7 +149,7 @@ class _Run:
 
 
 def run(
-    source: Source | str | os.PathLike[str],
+    source: Source | Named | Sequence[Named],
     job: Job,
     out: str | os.PathLike[str],
     how: How = How(),
@@ -174,7 +179,8 @@ def run(
             {"fingerprint": how.fingerprint} if how.fingerprint else {}
         )
         summary = Summary(str(writer.store.place))
-        going = _Run(job, writer, done, summary, about, Hopes.of(work.asks, writer.store))
+        hashes = {(ask.method, ask.target): ask.hash for ask in work.asks}
+        going = _Run(job, writer, done, summary, about, Hopes.of(work.asks, writer.store), hashes)
         try:
             with closing(_outcomes(work, _counted(found, done, summary, on_images), size, done, how)) as outcomes:
                 for outcome in outcomes:
@@ -189,13 +195,13 @@ def run(
 
 def _outcomes(work: Work, items: Iterator[Item], size: int, done: Done, how: How) -> Generator[Outcome, None, None]:
     units = units_of(items, size, done)
-    workers = how.workers if how.workers is not None else max(1, (os.cpu_count() or 2) // 2)
     if how.engine == "local":
+        workers = how.workers if how.workers is not None else max(1, (os.cpu_count() or 2) // 2)
         yield from run_local(work, units, workers, done.has_content)
     else:
         from sightline.batch.ray import run_ray
 
-        yield from run_ray(work.job, units, workers, how.ray_address)
+        yield from run_ray(work, units, how.workers, how.ray_address, done.has_content)
 
 
 def _counted(source: Source, done: Done, summary: Summary, on_images: Callable[[int], None]) -> Iterator[Item]:

@@ -26,7 +26,7 @@ from sightline.batch.place import Folder, Place, place_of
 from sightline.batch.table import as_parquet, schema
 from sightline.errors import InputError
 
-__all__ = ["FORMAT", "Commit", "Settings", "Store", "open_store", "writing"]
+__all__ = ["FORMAT", "Commit", "Settings", "Store", "open_store", "refuse_strange", "writing"]
 
 FORMAT = 1
 _SETTINGS = "store.json"
@@ -91,7 +91,8 @@ class Store:
         except FileNotFoundError:
             raise InputError(f"{self.place.uri(name)} is missing; {_GET_BACK}") from None
         try:
-            return pq.read_table(pa.BufferReader(data), columns=columns, partitioning=None)
+            # Threads of Arrow's own, beside torch's, abort a process that ends soon after.
+            return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns, use_threads=False)
         except (OSError, pa.ArrowException):
             raise InputError(f"{self.place.uri(name)} is damaged; {_GET_BACK}") from None
 
@@ -117,7 +118,7 @@ def writing(where: str | os.PathLike[str], settings: Settings, *, wait: bool = F
     Raises InputError where another run holds it, or it is of other settings or a newer version.
     """
     place = place_of(where)
-    _refuse_strange(place, where)
+    refuse_strange(where)
     with place.locked(wait=wait):
         found = _settings(place)
         if found is None:
@@ -231,8 +232,9 @@ def _remove_unnamed(place: Folder, commits: Sequence[Commit]) -> None:
         aside.unlink()
 
 
-def _refuse_strange(place: Place, where: Any) -> None:
-    """Refuse a folder that holds other things: parts would be looked for, and removed, among them."""
+def refuse_strange(where: str | os.PathLike[str]) -> None:
+    """Raise InputError for a folder that holds other things: parts would be looked for, and removed, among them."""
+    place = place_of(where)
     if not isinstance(place, Folder) or not place.path.exists():
         return
     if not place.path.is_dir():

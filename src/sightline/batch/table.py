@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["IMAGES", "as_parquet", "heatmaps_of", "schema", "table_of"]
+__all__ = ["IMAGES", "UNREAD", "as_parquet", "heatmaps_of", "schema", "table_of"]
 
+UNREAD = "unread"  # the stamp of an image that could not be fetched
 IMAGES = pa.schema([("image", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("image_hash", pa.string())])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from sightline.errors import ParameterError
 if TYPE_CHECKING:
     from sightline.batch.job import Job
     from sightline.batch.run import How
+    from sightline.batch.sources import Source
     from sightline.batch.summary import Summary
     from sightline.models.model import Model
 
@@ -27,14 +29,21 @@ Examples:
   sightline batch photos --model resnet50 --out store --resume
   sightline batch 'tiles/**/*.png' --model net.h5 --labels names.txt --method grad_cam,lrp --target top3 --out store
   sightline batch list.csv --model resnet50 --metrics single_deletion --out store
+  sightline batch 'train-*.parquet' --column image --model resnet50 --out store
   sightline batch 's3://bucket/shards/{000..099}.tar' --model resnet50 --out s3://bucket/store --engine ray
 """
 
-Source = Annotated[
+SourceName = Annotated[
     str,
     typer.Argument(
         help="A folder, a pattern, a CSV or Parquet table (of paths or bytes), tar shards, or a URL of such.",
         metavar="SOURCE",
+    ),
+]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column", help="The table's column of paths, URLs or bytes, where it cannot be told.", metavar="NAME"
     ),
 ]
 OutStore = Annotated[str, typer.Option("--out", "-o", help="The store: a folder, or a URL.", metavar="STORE")]
@@ -77,24 +86,29 @@ class Running:
 
 @opt.grouped
 def batch_command(
-    source: Source,
+    source: SourceName,
     model: opt.Models,
     out: OutStore,
     asking: opt.Asking,
     loading: opt.Loading,
     running: Running,
     method: opt.Methods = "grad_cam",
+    column: Column = None,
     metrics: Metrics = None,
     heatmap_size: HeatmapSize = 64,
     raw: Raw = False,
     json: opt.Json = False,
 ) -> None:
     """Explain every image of a data set into a store; what is there already is not done again."""
+    from sightline.batch.sources import source_of
+
+    found = source_of(source, column=column)
     asked = {"model": model, "method": method, "metrics": metrics, "size": heatmap_size, "raw": raw, "asking": asking}
-    summary = _finished(source, out, running, asked | dataclasses.asdict(loading))
+    _check(out, running)
+    summary = _finished(found, out, running, asked | dataclasses.asdict(loading))
     if summary is None:
         job, opened = _job(model, method, metrics, asking, loading, heatmap_size, raw)
-        summary = _ran(source, out, job, opened, _how(running, asked | dataclasses.asdict(loading)))
+        summary = _ran(found, out, job, opened, _how(running, asked | dataclasses.asdict(loading)))
     if json:
         print_json(summary.to_dict())
     else:
@@ -102,17 +116,26 @@ def batch_command(
     raise typer.Exit(2 if summary.failed else 0)
 
 
-def _finished(source: str, out: str, running: Running, asked: dict[str, Any]) -> Summary | None:
+def _check(out: str, running: Running) -> None:
+    """Refuse what would be refused later, before the model is loaded."""
+    from sightline.batch.store import refuse_strange
+
+    said = running.batch_size
+    if said != "auto" and not (said.isdecimal() and int(said)):
+        raise ParameterError(f"--batch-size {said}: wanted a whole number from 1 on, or auto.")
+    refuse_strange(out)
+
+
+def _finished(source: Source, out: str, running: Running, asked: dict[str, Any]) -> Summary | None:
     """Say at once that nothing is left, where that can be known without torch and the model."""
     if not running.resume:
         return None
     from sightline.batch.finished import fingerprint, if_finished
-    from sightline.batch.sources import source_of
 
-    return if_finished(source_of(source), out, fingerprint(asked))
+    return if_finished(source, out, fingerprint(asked))
 
 
-def _ran(source: str, out: str, job: Job, model: Model, how: How) -> Summary:
+def _ran(source: Source, out: str, job: Job, model: Model, how: How) -> Summary:
     from sightline.batch.memory import keep_freed_memory
     from sightline.batch.run import run
 
@@ -157,8 +180,6 @@ def _how(running: Running, asked: dict[str, Any]) -> How:
     from sightline.batch.run import How
 
     said = running.batch_size
-    if said != "auto" and not said.isdigit():
-        raise ParameterError(f"--batch-size {said}: wanted a whole number, or auto.")
     return How(
         running.engine,
         running.workers,
@@ -177,14 +198,16 @@ def _print(summary: Summary) -> None:
         note(f"error: {failure['message']}")
     if summary.failed > len(summary.failures):
         note(f"error: {summary.failed - len(summary.failures):,} more failed; see the column error of the store.")
-    screen.print(f'{summary.seconds:.1f} s → {summary.store}   (sightline query {summary.store} "SELECT ...")')
+    screen.print(
+        f'{summary.seconds:.1f} s → {summary.store}   (sightline query {shlex.quote(summary.store)} "SELECT ...")'
+    )
 
 
 def _sentence(s: Summary) -> str:
     counts = {
         "explained": s.explained,
         "there already": s.already,
-        "duplicates of others": s.duplicates,
+        f"duplicate{'' if s.duplicates == 1 else 's'} of others": s.duplicates,
         "failed": s.failed,
     }
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count or what == "explained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -20,8 +21,11 @@ from sightline.cli import (
     errors,
     evaluate,
     explain,
+    export,
     listing,
     optimized,
+    query,
+    show,
     train,
 )
 from sightline.errors import SightlineError
@@ -46,6 +50,11 @@ app.command("evaluate", short_help="Measure which methods can be trusted, over a
     evaluate.evaluate_command
 )
 app.command("batch", short_help="Explain a whole data set into a store.", epilog=batch.EXAMPLES)(batch.batch_command)
+app.command("query", short_help="Ask a store of explanations in SQL.", epilog=query.EXAMPLES)(query.query_command)
+app.command("show", short_help="Draw rows of a store on a contact sheet.", epilog=show.EXAMPLES)(show.show_command)
+app.command("export", short_help="Write rows of a store as PNG, NPZ, COCO, a data set.", epilog=export.EXAMPLES)(
+    export.export_command
+)
 app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
     errors.errors_command
 )
@@ -121,6 +130,7 @@ def main() -> None:
     except _USAGE_ERRORS as error:
         code = _fail(error.format_message(), error.exit_code)
     if code == _INTERRUPTED:  # also what Typer itself makes of Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is left to do without a word
         typer.echo("interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
