@@ -17,7 +17,7 @@ from sightline.batch.audit.run import audit
 from sightline.cli.main import app
 from sightline.errors import InputError, ParameterError
 
-N = 480
+N = 360
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,8 @@ def test_the_command_writes_sheets_lists_numbers_and_a_page(cheating: Path, tmp_
     assert said == json.loads((tmp_path / "out" / "audit.json").read_text()) | {"files": said["files"]}
     assert len(said["files"]["sheets"]) == sum(len(c["clusters"]) for c in said["classes"])
     for sheet in said["files"]["sheets"]:
-        assert Image.open(sheet).width > 1000
+        with Image.open(sheet) as picture:
+            assert picture.width > 1000
     (listed,) = said["files"]["images"]
     with open(listed) as stream:
         assert [line["image"] for line in csv.DictReader(stream)] == said["strategies"][0]["images"]

@@ -24,6 +24,7 @@ from sightline.batch.sources import source_of
 from sightline.batch.store import open_store
 from sightline.batch.table import heatmaps_of
 from sightline.demo.scenes import scene
+from sightline.evaluation.run import evaluate
 from sightline.models.model import Model
 
 RESUME = dataclasses.replace(HERE, resume=True)
@@ -54,9 +55,7 @@ def array(row: dict[str, Any]) -> np.ndarray:
     return np.load(io.BytesIO(row["raw"]), allow_pickle=False)
 
 
-@pytest.mark.parametrize(
-    "method", ["grad_cam", "gradient", "integrated_gradients", "lrp", "occlusion", "rise", "guided_backprop"]
-)
+@pytest.mark.parametrize("method", ["grad_cam", "gradient", "integrated_gradients", "lrp", "guided_backprop"])
 def test_a_row_says_what_explain_says(photos: Path, tmp_path: Path, honest: Model, method: str) -> None:
     done(photos, job_of(honest, method, raw=True), tmp_path / "s")
     for row, one in zip(by_image(tmp_path / "s"), explained(honest, photos, method), strict=True):
@@ -170,14 +169,13 @@ def test_only_what_is_missing_is_explained(photos: Path, tmp_path: Path) -> None
         {"methods": ("gradient",)},
         {"methods": ("gradient", "grad_cam")},
         {"methods": ("gradient",), "targets": ("top1", 3)},
-        {"methods": ("smooth_grad",), "parameters": {"smooth_samples": 3}}
-        if False
-        else {"methods": ("gradient",), "output": "probability"},
+        {"methods": ("gradient",), "output": "probability"},
         {"methods": ("gradient",), "contrast": 2},
         {"methods": ("occlusion",), "parameters": {"window": 16}},
         {"methods": ("occlusion",), "parameters": {"window": 24}},
         {"methods": ("gradient",), "metrics": ("single_deletion",)},
     ):
+        model.layers(torch.zeros(1, 3, 96, 96))  # traced once
         before = model.module.passes
         passes.append((done(photos, job_of(model, **asked), out).rows, model.module.passes - before))
     assert [new for new, _ in passes] == [6, 0, 6, 6, 6, 6, 6, 6, 6]
@@ -203,17 +201,13 @@ def test_images_that_lack_different_methods(photos: Path, tmp_path: Path, how: H
 
 
 def test_metrics_are_those_of_evaluate(photos: Path, tmp_path: Path, honest: Model) -> None:
-    job = job_of(honest, "gradient", "grad_cam", metrics=("single_deletion", "complexity"))
-    done(photos, job, tmp_path / "s")
-    from sightline.evaluation import evaluate
-
-    table = evaluate(
-        honest, sorted(map(str, photos.iterdir())), ["gradient", "grad_cam"], metric=["single_deletion", "complexity"]
-    )
-    assert table is not None
-    for row in rows(tmp_path / "s"):
-        assert {name for name, _ in row["metrics"]} == {"single_deletion", "complexity"}
-        assert all(np.isfinite(value) for _, value in row["metrics"])
+    names, methods = ["single_deletion", "complexity"], ["gradient", "grad_cam"]
+    done(photos, job_of(honest, *methods, metrics=tuple(names)), tmp_path / "s")
+    table = evaluate(honest, sorted(map(str, photos.iterdir())), methods, names, cards=0)
+    for method in methods:
+        for name in names:
+            found = [dict(r["metrics"])[name] for r in by_image(tmp_path / "s") if r["method"] == method]
+            np.testing.assert_allclose(sorted(found), sorted(table.values(method, name)), atol=1e-5)
 
 
 def test_workers_and_batches_change_nothing_but_the_last_bit(photos: Path, tmp_path: Path, honest: Model) -> None:

@@ -12,6 +12,7 @@ from sightline.cli.console import console, print_json, timed_progress
 from sightline.cli.session import load_model
 
 if TYPE_CHECKING:
+    from sightline.batch.audit.check import Check, Flips
     from sightline.batch.audit.results import Audit
 
 __all__ = ["EXAMPLES", "audit_command"]
@@ -140,11 +141,11 @@ def _number(value: float) -> str:
 def _strategies(found: Audit) -> Any:
     from rich.text import Text
 
-    headings = ["class", "odd", "verdict", "images", "covered", "elsewhere", "other images", "stamped", "p"]
+    headings = ["class", "odd", "verdict", "images", "covered", "elsewhere", "other images", "p", "put on others", "p"]
     table = _new_table("what is odd, and how many predictions change when it is covered", headings, 3)
     for f in found.found:
         c = f.check
-        told = ["–"] * 5 if c is None else [*(_flips(x) for x in (c.here, c.elsewhere, c.others, c.stamped)), _p(c.p)]
+        told = ["–"] * 6 if c is None else _numbers(c)
         style = "bold red" if f.verdict == "shortcut" else "dim"
         table.add_row(
             Text(f.strategy.label),
@@ -156,7 +157,12 @@ def _strategies(found: Audit) -> Any:
     return table
 
 
-def _flips(flips: Any) -> str:
+def _numbers(c: Check) -> list[str]:
+    counts = [_flips(f) for f in (c.here, c.elsewhere, c.others)]
+    return [*counts, _p(c.p), _flips(c.stamped), _p(c.p_stamped) if c.stamped.of else "–"]
+
+
+def _flips(flips: Flips) -> str:
     return f"{flips.changed}/{flips.of}" if flips.of else "–"
 
 

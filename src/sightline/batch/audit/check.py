@@ -45,21 +45,49 @@ class Flips:
 
 @dataclass(frozen=True)
 class Check:
-    """What covering a strategy's place did, against covering as much elsewhere, and the same place in other images.
+    """What covering a strategy's place did, and for a mark what putting it on other images did, with the controls.
 
-    ``p`` is the larger of two one-sided tests, times the number of clusters that were looked at: the sign test of each
-    image against its own other places, and Fisher's exact test against the same place in images that do not show the
-    strategy. ``stamped`` counts how many of those the model takes for the class once the mark is put on them.
-    ``moved`` counts images of which the model says something else now than the store has.
+    ``here`` counts covered images that show the strategy, ``elsewhere`` the same with as much covered at other places,
+    ``others`` images that do not show it with the same place covered. ``stamped`` counts images that do not show it
+    which the model takes for the class once the mark is put on them, ``blank`` the same with that place of another
+    image that does not show it.
+
+    ``p`` is the larger of two one-sided tests of covering: the sign test of each image against its own other places,
+    and Fisher's exact test against the other images. ``p_stamped`` is Fisher's of stamping. Both are times two for the
+    two ways, times the number of clusters that were looked at. ``moved`` counts images of which the model says
+    something else now than the store has.
     """
 
     here: Flips
     elsewhere: Flips
     others: Flips
     stamped: Flips
+    blank: Flips
     p: float
+    p_stamped: float
     moved: int
-    verdict: Literal["shortcut", "no effect", "too few"]
+
+    @property
+    def covering(self) -> bool:
+        """Whether covering the place changes predictions more often than the controls do."""
+        return self.p < _LEVEL and _more(self.here, self.elsewhere, self.others)
+
+    @property
+    def stamping(self) -> bool:
+        """Whether the mark makes other images the class, and more often than any patch does."""
+        return self.p_stamped < _LEVEL and _more(self.stamped, self.blank)
+
+    @property
+    def verdict(self) -> Literal["shortcut", "no effect", "too few"]:
+        """``shortcut`` where either does."""
+        if self.covering or self.stamping:
+            return "shortcut"
+        return "no effect" if self.here.of >= _FEWEST and (self.elsewhere.of or self.others.of) else "too few"
+
+
+def _more(here: Flips, *controls: Flips) -> bool:
+    usual = max((f.rate for f in controls if f.of), default=math.nan)
+    return here.of >= _FEWEST and here.rate >= max(_LEAST, _TIMES * usual) and not math.isnan(usual)
 
 
 @dataclass(frozen=True)
@@ -92,10 +120,11 @@ def checked(
     here = Flips(sum(a.here for a in own), len(own))
     elsewhere = Flips(sum(sum(a.elsewhere) for a in own), sum(len(a.elsewhere) for a in own))
     same = Flips(sum(a.here for a in rest), len(rest))
-    p = min(1.0, tries * _p_value(own, here, same))
+    p = _p_value(own, here, same)
     moved = int(sum(a.before != maps.prediction[a.row] for a in (*own, *rest)))
-    stamped = _stamped(model, strategy, pictures, [a.row for a in rest if a.before != said], said)
-    return Check(here, elsewhere, same, stamped, p, moved, _verdict(here, elsewhere, same, p))
+    stamped, blank = _stamped(model, strategy, pictures, [a.row for a in rest if a.before != said], said)
+    p, p_stamped = (min(1.0, 2 * tries * found) for found in (p, _fisher(stamped, blank)))
+    return Check(here, elsewhere, same, stamped, blank, p, p_stamped, moved)
 
 
 def _others(maps: Maps, strategy: Strategy) -> np.ndarray:
@@ -104,23 +133,23 @@ def _others(maps: Maps, strategy: Strategy) -> np.ndarray:
     return rest if len(rest) else np.arange(len(maps.group)) if len(maps.labels) == 1 else rest
 
 
-def _verdict(here: Flips, elsewhere: Flips, others: Flips, p: float) -> Literal["shortcut", "no effect", "too few"]:
-    if here.of < _FEWEST or not (elsewhere.of or others.of):
-        return "too few"
-    usual = max((f.rate for f in (elsewhere, others) if f.of), default=0.0)
-    return "shortcut" if p < _LEVEL and here.rate >= max(_LEAST, _TIMES * usual) else "no effect"
-
-
 def _p_value(own: Sequence[_Answer], here: Flips, others: Flips) -> float:
-    from scipy.stats import binomtest, fisher_exact
+    from scipy.stats import binomtest
 
     gaps = [a.here - float(np.mean(a.elsewhere)) for a in own if a.elsewhere]
     more, less = sum(g > 0 for g in gaps), sum(g < 0 for g in gaps)
     found = [float(binomtest(more, more + less, alternative="greater").pvalue)] if more + less else []
-    if others.of and here.of:
-        table = [[f.changed, f.of - f.changed] for f in (here, others)]
-        found.append(float(fisher_exact(table, alternative="greater").pvalue))
+    found += [_fisher(here, others)] if others.of and here.of else []
     return max(found, default=1.0)
+
+
+def _fisher(here: Flips, others: Flips) -> float:
+    from scipy.stats import fisher_exact
+
+    if not (here.of and others.of):
+        return 1.0
+    table = [[f.changed, f.of - f.changed] for f in (here, others)]
+    return float(fisher_exact(table, alternative="greater").pvalue)
 
 
 def _covered(
@@ -180,14 +209,21 @@ def in_pixels(box: Box, pixels: np.ndarray) -> Region:
     return left, top, max(left + 1, math.ceil(box[2] * wide - 1e-6)), max(top + 1, math.ceil(box[3] * high - 1e-6))
 
 
-def _stamped(model: Model, strategy: Strategy, pictures: Pictures, rows: Sequence[int], said: int) -> Flips:
-    """Count the images that the model takes for the class once the mark of another image is put on them."""
-    donors = pictures.some(strategy.rows, len(rows))[1] if strategy.mark is not None else []
+def _stamped(
+    model: Model, strategy: Strategy, pictures: Pictures, rows: Sequence[int], said: int
+) -> tuple[Flips, Flips]:
+    """Count the images that become the class once they get the mark of another image, or that place of one without."""
+    if strategy.mark is None or not rows:
+        return Flips(0, 0), Flips(0, 0)
+    donors = pictures.some(strategy.rows, len(rows))[1]
     shown = [p for p in map(pictures.get, rows) if p is not None]
-    box = widened(strategy.box, _RIM)
-    pairs = zip(shown, donors * -(-len(shown) // max(1, len(donors))), strict=False)
-    answers = [int(class_probabilities(model, [_with_patch(p, donor, box)])[0].argmax()) for p, donor in pairs]
-    return Flips(sum(a == said for a in answers), len(answers))
+    box, marked, plain = widened(strategy.box, _RIM), 0, 0
+    for number, pixels in enumerate(shown):
+        patches = donors[number % len(donors)], shown[number - 1]
+        put = [_with_patch(pixels, patch, box) for patch in patches]
+        with_mark, without = (class_probabilities(model, put).argmax(1) == said).tolist()
+        marked, plain = marked + with_mark, plain + without
+    return Flips(marked, len(shown)), Flips(plain, len(shown))
 
 
 def _with_patch(pixels: np.ndarray, donor: np.ndarray, box: Box) -> np.ndarray:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sightline.batch.audit.content import Mark, mark_scores
+from sightline.batch.originals import read_original
 from sightline.errors import ImageError
-from sightline.images import MAX_PIXELS, read_image, read_upload
+from sightline.images import MAX_PIXELS
 
 __all__ = ["Pictures"]
 
@@ -21,8 +20,8 @@ _KEPT = 2**28  # bytes of decoded pictures
 class Pictures:
     """Read originals by the row; ``lost`` are those that cannot be read any more, and why."""
 
-    def __init__(self, images: Sequence[str], read: Callable[[str], Any], max_pixels: int = MAX_PIXELS) -> None:
-        self._images, self._read, self._most = images, read, max_pixels
+    def __init__(self, images: Sequence[str], max_pixels: int = MAX_PIXELS) -> None:
+        self._images, self._most = images, max_pixels
         self._held: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
         self.lost: dict[str, str] = {}
@@ -36,10 +35,7 @@ class Pictures:
         if image in self.lost:
             return None
         try:
-            found = self._read(image)
-            if isinstance(found, bytes):
-                found = read_upload(io.BytesIO(found), image, max_pixels=self._most)
-            pixels = read_image(found, max_pixels=self._most).pixels
+            pixels = read_original(image, max_pixels=self._most).pixels
         except ImageError as error:
             self.lost[image] = str(error)
             return None

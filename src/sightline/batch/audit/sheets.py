@@ -9,6 +9,7 @@ from sightline.batch.audit.check import in_pixels
 from sightline.batch.audit.clusters import Box, Cluster
 from sightline.batch.audit.results import Audit, Audited, Found
 from sightline.batch.audit.words import place_text
+from sightline.evaluation.report.page import undirected
 from sightline.heatmap import resize_array
 from sightline.render.layout import Block, beside, framed, padded, placed, scaled_into, stack
 from sightline.render.overlay import heatmap_image, overlay
@@ -55,7 +56,7 @@ def _lines(audit: Audit, cluster: Cluster, found: Found | None) -> list[str]:
     apart = "the only cluster" if np.isnan(cluster.separation) else f"separation {cluster.separation:.2f} (silhouette)"
     alike = f"single maps have {cluster.overlap:.0%} in common with the mean map"
     lines = [
-        f"{audit.settings['method']} of {audit.settings['model']} · {apart}",
+        f"{audit.settings['method']} of {undirected(audit.settings['model'])} · {apart}",
         f"mass at the border {cluster.border:.0%} · {alike}, whose hottest place is {place_text(cluster.hot)}",
     ]
     if found is not None:

@@ -80,7 +80,8 @@ def told(c: Check) -> str:
     text += f"; {', '.join(controls)}" if controls else ""
     text += f" (p {_p(c.p)})."
     if c.stamped.of:
-        text += f" Put on other images, it makes {_counted(c.stamped)} the same class."
+        text += f" Put on other images it makes {_counted(c.stamped)} the same class, a patch without it "
+        text += f"{_counted(c.blank)} (p {_p(c.p_stamped)})."
     return text
 
 
