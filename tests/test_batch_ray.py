@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 
 from sightline.batch.cluster import Actors, actors_of, connected
+from sightline.batch.feeding import Feed
 from sightline.batch.job import Job
 from sightline.batch.run import How, Summary, run
 from sightline.batch.sources import Source, source_of
@@ -191,16 +193,9 @@ def other() -> Model:
     return load("demo/cheating")
 
 
-def deadly() -> Model:
-    """Return a model that ends the process that explains by it."""
-    model = load("demo/honest")
-    model.module.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    return model
-
-
 @pytest.mark.parametrize(
     ("opened", "said"),
-    [(unopened, "its file is not here"), (other, "other weights"), (deadly, "3 times; look at its memory")],
+    [(unopened, "its file is not here"), (other, "other weights")],
 )
 def test_what_no_image_could_make_right_ends_the_run_in_one_line(
     cluster: Any, folder: Path, tmp_path: Path, opened: Callable[[], Model], said: str
@@ -209,6 +204,23 @@ def test_what_no_image_could_make_right_ends_the_run_in_one_line(
         explained(folder, tmp_path / "store", opened=opened)
     assert "\n" not in str(raised.value)
     assert not open_store(tmp_path / "store").parts
+
+
+def test_a_unit_is_handed_on_however_often_it_is_asked_for_and_its_tries_are_counted() -> None:
+    async def handed() -> list[Any]:
+        feed = Feed()
+        early, late = asyncio.ensure_future(feed.take(0)), asyncio.ensure_future(feed.take(1))
+        numbers = [await feed.wanted(), await feed.wanted()]
+        for number in (1, 0, 0):
+            await feed.give(number, bytes([number]))
+        found = [numbers, await early, await late]
+        again = asyncio.ensure_future(feed.take(0))  # as a task does that is done again
+        found.append(await feed.wanted())
+        await feed.give(0, None)
+        await feed.end()
+        return [*found, await again, await feed.wanted(), [await feed.tried(n) for n in (7, 7, 8)]]
+
+    assert asyncio.run(handed()) == [[0, 1], b"\x00", b"\x01", 0, None, None, [1, 2, 1]]
 
 
 def test_the_cluster_listens_on_this_machine_alone(cluster: Any) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from sightline.cli import app as browser
 from sightline.cli import (
+    audit,
     batch,
     benchmark,
     compare,
@@ -56,6 +57,9 @@ app.command("export", short_help="Write rows of a store as PNG, NPZ, COCO, a dat
 )
 app.command("errors", short_help="Say what a model takes for what, and explain it.", epilog=errors.EXAMPLES)(
     errors.errors_command
+)
+app.command("audit", short_help="Find what a model cheats on, in a store of explanations.", epilog=audit.EXAMPLES)(
+    audit.audit_command
 )
 app.command("train", short_help="Train a classifier on a folder of pictures.", epilog=train.EXAMPLES)(
     train.train_command
