@@ -24,6 +24,7 @@ from sightline.batch.sources import source_of
 from sightline.batch.store import open_store
 from sightline.batch.table import heatmaps_of
 from sightline.demo.scenes import scene
+from sightline.errors import ParameterError
 from sightline.evaluation.run import evaluate
 from sightline.models.model import Model
 
@@ -201,13 +202,31 @@ def test_images_that_lack_different_methods(photos: Path, tmp_path: Path, how: H
 
 
 def test_metrics_are_those_of_evaluate(photos: Path, tmp_path: Path, honest: Model) -> None:
-    names, methods = ["single_deletion", "complexity"], ["gradient", "grad_cam"]
+    names, methods = ["single_deletion", "gini"], ["gradient", "grad_cam"]
     done(photos, job_of(honest, *methods, metrics=tuple(names)), tmp_path / "s")
     table = evaluate(honest, sorted(map(str, photos.iterdir())), methods, names, cards=0)
     for method in methods:
         for name in names:
-            found = [dict(r["metrics"])[name] for r in by_image(tmp_path / "s") if r["method"] == method]
-            np.testing.assert_allclose(sorted(found), sorted(table.values(method, name)), atol=1e-5)
+            found = [dict(r["metrics"]).get(name, np.nan) for r in by_image(tmp_path / "s") if r["method"] == method]
+            np.testing.assert_allclose(np.sort(found), np.sort(table.values(method, name)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pointing_game", "grid_pointing_game"])
+def test_metrics_that_a_batch_cannot_measure_are_refused(
+    photos: Path, tmp_path: Path, honest: Model, name: str
+) -> None:
+    with pytest.raises(ParameterError, match=rf"{name}.*sightline evaluate takes boxes and masks"):
+        done(photos, job_of(honest, metrics=("single_deletion", name)), tmp_path / "s")
+
+
+def test_a_metric_that_is_refused_says_so_in_the_notes(tmp_path: Path) -> None:
+    np.save(tmp_path / "0.npy", np.random.default_rng(0).random(40, np.float32))
+    model = sightline.load("demo/mnist1d")
+    done(tmp_path / "0.npy", job_of(model, "gradient", metrics=("jpeg_stability",)), tmp_path / "s")
+    (row,) = rows(tmp_path / "s")
+    assert row["error"] is None
+    assert not row["metrics"]
+    assert any(note.startswith("jpeg_stability could not be measured: ") for note in row["notes"])
 
 
 def test_workers_and_batches_change_nothing_but_the_last_bit(photos: Path, tmp_path: Path, honest: Model) -> None:
@@ -231,7 +250,7 @@ def test_series_from_tables_and_arrays(tmp_path: Path) -> None:
     np.savetxt(folder / "3.csv", data.x[3][None], delimiter=",")
     (folder / "4.npy").write_bytes(b"no")
     model = sightline.load("demo/mnist1d")
-    summary = done(str(folder / "*.*"), job_of(model, "gradient", heatmap=20, raw=True), tmp_path / "s")
+    summary = done(str(folder / "*.{npy,csv}"), job_of(model, "gradient", heatmap=20, raw=True), tmp_path / "s")
     assert (summary.explained, summary.failed) == (4, 1)
     found = [r for r in by_image(tmp_path / "s") if r["error"] is None]
     alone = sightline.explain(model, [str(folder / f"{n}") for n in ("0.npy", "1.npy", "2.npy", "3.csv")], "gradient")
