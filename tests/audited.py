@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from sightline.batch.dataset import explain_dataset
+from sightline.batch.names import content_digest
 from sightline.batch.store import Settings, writing
 from sightline.batch.table import IMAGES, schema, table_of
 from sightline.demo.scenes import CLASSES, scenes
@@ -90,7 +91,7 @@ def _row(model: Model, folder: Path, number: int, pixels: np.ndarray, heat: np.n
     return {
         "key": str(number),
         "image": str(file),
-        "image_hash": str(number),
+        "image_hash": content_digest(file.read_bytes()),
         "width": SIDE,
         "height": SIDE,
         "model": "by hand",

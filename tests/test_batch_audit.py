@@ -154,5 +154,5 @@ def test_images_that_are_gone_are_counted_and_the_rest_is_audited(tmp_path: Path
     said = json.loads(done.stdout)
     assert done.exit_code == 2
     assert said["unreadable"]
-    assert "there is no such file any more" in said["unreadable"][0]["reason"]
+    assert "cannot be read" in said["unreadable"][0]["reason"]
     assert [(s["class"], s["verdict"]) for s in said["strategies"]] == [("star", "shortcut")]

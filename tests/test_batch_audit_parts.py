@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import audited
 from sightline.batch.audit.clusters import hot_box, mass_in, spread_of
@@ -163,6 +164,42 @@ def test_a_mark_that_changes_nothing_is_no_shortcut(tmp_path: Path) -> None:
     }
     assert "No shortcut found" in found.findings[0]
     assert "no shortcut: covering it changes 0 of 30" in found.findings[1]
+
+
+def test_a_mark_that_the_shape_hides_is_found_by_putting_it_on_others(tmp_path: Path) -> None:
+    """Covering changes nothing where the class has its own shape as well; the mark alone is enough all the same."""
+    rng = np.random.default_rng(6)
+    pictures = [audited.texture(rng, 40, 160) for _ in range(80)]
+    pictures[::2] = stamped(40, 7)
+    for picture in pictures[::2]:
+        picture[40:60, 20:40] = 250
+    mark = torch.from_numpy(pictures[0][6:18, 70:90].copy()).permute(2, 0, 1) / 255
+    store, model = audited.by_hand(
+        lambda x: (
+            torch.maximum(
+                x[:, :, 40:60, 20:40].mean((1, 2, 3)) - 0.8, 0.1 - (x[:, :, 6:18, 70:90] - mark).abs().mean((1, 2, 3))
+            )
+            * 20
+        ),
+        tmp_path / "hand",
+        pictures,
+        lambda n: audited.gauss(0.83, 0.125) if n % 2 == 0 else audited.gauss(*rng.uniform(0.2, 0.8, 2)),
+    )
+    (found,) = audit(store, model, check=30).shortcuts
+    assert found.check is not None
+    assert found.check.stamping
+    assert not found.check.covering
+    assert found.check.stamped.changed == found.check.stamped.of == 30
+    assert found.check.blank.changed == 0
+
+
+def test_a_picture_that_has_changed_is_not_looked_at(tmp_path: Path) -> None:
+    store, model = audited.by_hand(
+        lambda x: x.mean((1, 2, 3)) - 2, tmp_path / "hand", stamped(30, 8), lambda n: audited.gauss(0.83, 0.125)
+    )
+    Image.fromarray(audited.texture(np.random.default_rng(0))).save(tmp_path / "hand" / "00003.png")
+    (lost,) = audit(store, model, check=10).to_dict()["unreadable"]
+    assert "another picture than the one that was explained" in lost["reason"]
 
 
 def test_maps_that_are_zero_are_said(tmp_path: Path) -> None:

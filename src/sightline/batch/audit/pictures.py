@@ -11,6 +11,7 @@ from sightline.batch.audit.content import Mark, mark_scores
 from sightline.batch.originals import read_original
 from sightline.errors import ImageError
 from sightline.images import MAX_PIXELS
+from sightline.paths import shown
 
 __all__ = ["Pictures"]
 
@@ -18,16 +19,16 @@ _KEPT = 2**28  # bytes of decoded pictures
 
 
 class Pictures:
-    """Read originals by the row; ``lost`` are those that cannot be read any more, and why."""
+    """Read originals by the row; ``lost`` are those that are gone, cannot be read or have changed, and why."""
 
-    def __init__(self, images: Sequence[str], max_pixels: int = MAX_PIXELS) -> None:
-        self._images, self._most = images, max_pixels
+    def __init__(self, images: Sequence[str], hashes: Sequence[str], max_pixels: int = MAX_PIXELS) -> None:
+        self._images, self._hashes, self._most = images, hashes, max_pixels
         self._held: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
         self.lost: dict[str, str] = {}
 
     def get(self, row: int) -> np.ndarray | None:
-        """Return the pixels (H, W, 3) of a row's image, or None where it cannot be read."""
+        """Return the pixels (H, W, 3) of a row's image, or None where it is not to be had."""
         if row in self._held:
             self._held.move_to_end(row)
             return self._held[row]
@@ -35,12 +36,18 @@ class Pictures:
         if image in self.lost:
             return None
         try:
-            pixels = read_original(image, max_pixels=self._most).pixels
+            pixels = self._unchanged(image, self._hashes[row])
         except ImageError as error:
             self.lost[image] = str(error)
             return None
         self._keep(row, pixels)
         return pixels
+
+    def _unchanged(self, image: str, content: str) -> np.ndarray:
+        found = read_original(image, max_pixels=self._most)
+        if found.hash != content:
+            raise ImageError(f"{shown(image)} is another picture than the one that was explained.")
+        return found.pixels
 
     def some(self, rows: Sequence[int] | np.ndarray, most: int) -> tuple[list[int], list[np.ndarray]]:
         """Return the first of these rows that can be read, no more than ``most``, with their pixels."""

@@ -48,6 +48,7 @@ class Maps:
     heat: np.ndarray
     zero: np.ndarray
     images: Sequence[str]
+    hashes: Sequence[str]
     group: np.ndarray
     prediction: np.ndarray
     labels: dict[int, str]
@@ -114,6 +115,7 @@ def _maps(columns: dict[str, Any], kept: np.ndarray, heat: np.ndarray, by: By, f
         heat,
         heat.reshape(len(heat), -1).max(1) == 0,
         here["image"].tolist(),
+        here["image_hash"].tolist(),
         group,
         np.array([-1 if p is None else p for p in here["prediction"]], np.int64),
         labels,

@@ -65,8 +65,7 @@ def audit(
     ``method`` is needed where the store holds several. ``by`` says what is clustered together: the images of one
     predicted ``class``, of one asked ``target``, or all (``none``). ``check`` is how many images of a strategy, and as
     many others, are covered for the counterfactual check; 0 leaves it out, and then nothing is called a shortcut.
-    ``progress`` is given each phase's name
-    and size, and its context a function that counts.
+    ``progress`` is given each phase's name and size, and its context gives a function that counts.
 
     Raises InputError where the store holds nothing to audit, or explanations of other weights than the model has.
     """
@@ -75,7 +74,7 @@ def audit(
     name, weights = (None, None) if given is None else (given.name, given.weights_hash)
     maps = read_maps(opened, model=name, weights_hash=weights, method=method, by=by)
     asked = _model_of(maps, given) if check else None
-    pictures = Pictures(maps.images, MAX_PIXELS if asked is None else asked.max_pixels)
+    pictures = Pictures(maps.images, maps.hashes, MAX_PIXELS if asked is None else asked.max_pixels)
     classes = _classes(_Run(maps, pictures, asked, check, seed, progress))
     return Audit(maps, classes, pictures, _settings(opened, maps, by, check, seed), maps.notes)
 
