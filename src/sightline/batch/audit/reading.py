@@ -42,7 +42,8 @@ _SETTINGS = ("layer", "parameters", "asked")
 class Maps:
     """One positive map for each image, float16 (N, 32, 32) of maximum 1, with what the model said of it.
 
-    ``labels`` names groups, ``called`` predictions. ``zero`` says which maps speak for nothing: their positive part is zero everywhere.
+    ``labels`` names groups, ``called`` predictions. ``zero`` says which maps speak for nothing: their positive part is
+    zero everywhere.
     """
 
     heat: np.ndarray
