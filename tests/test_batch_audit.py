@@ -98,6 +98,7 @@ def test_all_pooled_or_by_target(cheating: Path) -> None:
     assert len(pooled.classes) == 1
     assert pooled.maps.group.max() == 0
     assert [f.strategy.kinds[0] for f in pooled.shortcuts] == ["watermark"]
+    assert "shortcut for “star”" in pooled.findings[0]
     assert [f.strategy.label for f in audit(cheating, check=30, by="target").shortcuts] == ["star"]
 
 

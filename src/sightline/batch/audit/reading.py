@@ -42,7 +42,8 @@ _SETTINGS = ("layer", "parameters", "asked")
 class Maps:
     """One positive map for each image, float16 (N, 32, 32) of maximum 1, with what the model said of it.
 
-    ``zero`` says which maps speak for nothing: their positive part is zero everywhere.
+    ``labels`` names groups, ``called`` predictions. ``zero`` says which maps speak for nothing: their positive part is
+    zero everywhere.
     """
 
     heat: np.ndarray
@@ -52,6 +53,7 @@ class Maps:
     group: np.ndarray
     prediction: np.ndarray
     labels: dict[int, str]
+    called: dict[int, str]
     model: str
     weights_hash: str
     method: str
@@ -119,6 +121,7 @@ def _maps(columns: dict[str, Any], kept: np.ndarray, heat: np.ndarray, by: By, f
         group,
         np.array([-1 if p is None else p for p in here["prediction"]], np.int64),
         labels,
+        _groups(here, "class")[1],
         here["model"][0],
         here["weights_hash"][0],
         here["method"][0],

@@ -16,7 +16,7 @@ _NEIGHBOURS = 10
 _DENSE = 400  # maps, below which all eigenvalues are computed
 _FEWEST = 20  # maps for each cluster that is looked for
 _GAP = 0.03
-_NEARLY_ZERO = 0.05
+_SMALL, _ZERO = 0.1, 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +46,15 @@ def features(heat: np.ndarray) -> np.ndarray:
 def spectrum(x: np.ndarray, seed: int = 0) -> Spectrum:
     """Return eigenvalues and embedding of the graph that joins each map with its ten nearest.
 
-    The number of clusters is where the eigenvalues make their largest step, above 0.03, after one that is nearly zero
-    (0.05 at most), for only then few neighbours are in different clusters; else 1. No more than one for each 20 maps.
+    The number of clusters is where the eigenvalues make their largest step, above 0.03, after one that is small (0.1 at
+    most), for only then few neighbours are in different clusters; else as many as parts that nothing joins. It is no
+    more than one for each 20 maps.
     """
     values, vectors, degree = _eigen(_affinity(x), seed)
     gaps = np.diff(values)[: max(1, len(x) // _FEWEST)]
-    gaps = np.where(values[: len(gaps)] <= _NEARLY_ZERO, gaps, 0)
-    clusters = int(gaps.argmax()) + 1 if gaps.max(initial=0) > _GAP else 1
+    gaps = np.where(values[: len(gaps)] <= _SMALL, gaps, 0)
+    apart = int((values[: len(gaps)] < _ZERO).sum())
+    clusters = max(int(gaps.argmax()) + 1 if gaps.max(initial=0) > _GAP else 1, apart)
     gap = float(gaps[clusters - 1]) if len(gaps) else 0.0
     return Spectrum(values, clusters, gap, vectors / np.sqrt(degree)[:, None])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from sightline.batch.audit.check import Check, Flips
 from sightline.batch.audit.clusters import Box
 from sightline.batch.audit.results import Audit, Audited, Found
@@ -53,10 +55,17 @@ def _shortcut(audit: Audit, f: Found, check: Check) -> str:
     s = f.strategy
     of = next(len(a.group.rows) for a in audit.classes if a.group.index == s.group)
     called = " that it calls so" if audit.settings["by"] == "class" else ""
+    label = s.label if audit.settings["by"] != "none" else _usual_answer(audit, f)
     return (
-        f"The model takes a shortcut for “{s.label}”: {kinds_text(f)}, {place_text(s.box)}, in {len(s.rows)} of {of} "
+        f"The model takes a shortcut for “{label}”: {kinds_text(f)}, {place_text(s.box)}, in {len(s.rows)} of {of} "
         f"images{called}. {told(check)}{_LOOK[s.kinds[0]]}"
     )
+
+
+def _usual_answer(audit: Audit, f: Found) -> str:
+    """Return what the model says of most of a strategy's images."""
+    said, counts = np.unique(audit.maps.prediction[f.strategy.rows], return_counts=True)
+    return audit.maps.called[int(said[counts.argmax()])]
 
 
 def _odd(f: Found) -> str:
