@@ -39,7 +39,7 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made $(SOURCES) constraints.txt
 	rm -rf build/wheel
 	$(PIP) wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(PIP) install --quiet --constraint constraints.txt "$$(ls build/wheel/*.whl)[zoo,app,train]"
+	$(PIP) install --quiet --constraint constraints.txt "$$(ls build/wheel/*.whl)[zoo,app,train,batch]"
 	$(PIP) install --quiet --force-reinstall --no-deps build/wheel/*.whl
 	touch $@
 

@@ -69,6 +69,10 @@ def rows(out: Path | str) -> list[dict[str, Any]]:
     return plain(open_store(out).read())
 
 
+def errors(out: Path) -> dict[str, str]:
+    return {Path(r["image"]).name: r["error"] for r in rows(out) if r["error"] is not None}
+
+
 def plain(table: pa.Table) -> list[dict[str, Any]]:
     """Return a table's rows as values that can be compared, NaN too, by their keys."""
     columns = {
@@ -99,20 +103,23 @@ def left_over(out: Path) -> list[str]:
     return sorted(there - known - {"store.json", "lock"})
 
 
-def children_of(process: int) -> list[int]:
-    """Return the processes that a process has begun, and those that they have."""
-    parents: dict[int, int] = {}
+def begun_by(process: int) -> list[int]:
+    """Return the processes that a process has begun and that still run."""
+    found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            status = Path(f"/proc/{name}/stat").read_text()
+            state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        parents[int(name)] = int(status.rpartition(")")[2].split()[1])
-    found, left = [], [process]
-    while left:
-        mine = [p for p, parent in parents.items() if parent == left[0]]
-        found, left = found + mine, left[1:] + mine
+        if int(parent) == process and state != "Z":
+            found.append(int(name))
     return found
+
+
+def children_of(process: int) -> list[int]:
+    """Return the processes that a process has begun, and those that they have."""
+    mine = begun_by(process)
+    return mine + [other for child in mine for other in children_of(child)]
 
 
 def lives(process: int) -> bool:

@@ -257,7 +257,7 @@ class Full:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "most", "said"),
-    [(resource.RLIMIT_FSIZE, 4000, "File too large"), (resource.RLIMIT_NOFILE, 12, "Too many open files")],
+    [(resource.RLIMIT_FSIZE, 4000, "File too large"), (resource.RLIMIT_NOFILE, 10, "Too many open files")],
 )
 def test_limits_of_the_system_end_the_run_in_one_line(
     photos: Path, honest, tmp_path: Path, what: int, most: int, said: str

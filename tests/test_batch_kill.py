@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batches import children_of, images, left_over, lives, rows, same, scenes
+from batches import begun_by, images, left_over, rows, same, scenes
 from sightline.batch.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -59,6 +59,7 @@ def kill_at(number):
 
 print("ready", flush=True)
 while line := sys.stdin.readline():
+    forkserver.ensure_running()  # what is killed while it asks for a worker may end it: it is a run's own elsewhere
     child = os.fork()
     if child == 0:
         try:
@@ -80,7 +81,6 @@ class Server:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         assert self.line() == "ready"
-        self.usual = set(children_of(process.pid))
 
     def line(self) -> str:
         assert self.process.stdout is not None
@@ -102,7 +102,7 @@ class Server:
     def orphans(self) -> list[int]:
         """Return the workers that outlived their run by five seconds."""
         until = time.monotonic() + 5
-        while found := [p for p in children_of(self.process.pid) if p not in self.usual and lives(p)]:
+        while found := [p for server in begun_by(self.process.pid) for p in begun_by(server)]:
             if time.monotonic() > until:
                 return found
             time.sleep(0.02)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,6 +20,7 @@ import torch
 from PIL import Image
 
 from sightline.batch.cluster import Actors, actors_of, connected
+from sightline.batch.feeding import Feed
 from sightline.batch.job import Job
 from sightline.batch.run import How, Summary, run
 from sightline.batch.sources import Source, source_of
@@ -60,12 +63,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(cluster: Any, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """The rows of a Ray run that nothing befell."""
+def store(cluster: Any, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a Ray run that nothing befell."""
     out = tmp_path_factory.mktemp("unbroken") / "store"
     found = explained(folder, out)
     assert (found.explained, found.duplicates, found.failed) == (IMAGES - 2, 1, 1)
-    return open_store(out).read()
+    return out
+
+
+@pytest.fixture(scope="module")
+def unbroken(store: Path) -> pa.Table:
+    return open_store(store).read()
 
 
 HONEST = partial(load, "demo/honest")
@@ -102,19 +110,19 @@ def descendants(parent: int) -> dict[int, str]:
 
 
 class Killer:
-    """Kills processes of a kind when the first outcome is there."""
+    """Kills all processes of a kind, of another with each outcome that comes."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind, self.killed = kind, 0
+    def __init__(self, *kinds: str) -> None:
+        self.left, self.killed = list(kinds), []
 
     def __call__(self, images: int) -> None:
-        if not self.killed:
-            found = descendants(os.getpid())
+        if self.left:
+            kind, found = self.left.pop(0), descendants(os.getpid())
             for pid, line in found.items():
                 # A process that decodes is its server's child, and called as that is.
-                if self.kind in line and (self.kind != DECODER or DECODER in found.get(parent_of(pid), "")):
+                if kind in line and (kind != DECODER or DECODER in found.get(parent_of(pid), "")):
                     os.kill(pid, signal.SIGKILL)
-                    self.killed += 1
+                    self.killed.append(kind)
 
 
 def test_local_and_ray_give_the_same_rows(unbroken: pa.Table, folder: Path, tmp_path: Path) -> None:
@@ -127,11 +135,11 @@ def test_local_and_ray_give_the_same_rows(unbroken: pa.Table, folder: Path, tmp_
         np.testing.assert_allclose(*(t[name].to_numpy() for t in (local, unbroken)), rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["ray::MapWorker", "ray::MapBatches(fed)", "ray::Feed", DECODER])
-def test_a_killed_process_changes_no_row(unbroken: pa.Table, folder: Path, tmp_path: Path, kind: str) -> None:
-    killer = Killer(kind)
+def test_killed_processes_change_no_row(unbroken: pa.Table, folder: Path, tmp_path: Path) -> None:
+    kinds = "ray::MapWorker", DECODER, "ray::MapBatches(fed)", "ray::Feed"
+    killer = Killer(*kinds)
     found = explained(folder, tmp_path / "store", on_images=killer)
-    assert killer.killed
+    assert set(killer.killed) == set(kinds)
     assert found.images == IMAGES
     assert open_store(tmp_path / "store").read().equals(unbroken)
 
@@ -174,13 +182,14 @@ def noting(file: Path) -> Model:
     return model
 
 
-def test_what_a_store_holds_is_not_explained_again(cluster: Any, folder: Path, tmp_path: Path) -> None:
-    opened = partial(noting, tmp_path / "passes")
-    explained(folder, tmp_path / "store", opened=opened)
-    passes = (tmp_path / "passes").read_text()
-    again = explained(folder, tmp_path / "store", opened=opened)
-    assert (again.explained, again.rows, again.already) == (0, 0, IMAGES - 2 + 1)
-    assert (tmp_path / "passes").read_text() == passes
+def test_what_a_store_holds_is_not_explained_again(
+    unbroken: pa.Table, store: Path, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    again = explained(folder, tmp_path / "store", opened=partial(noting, tmp_path / "passes"))
+    assert (again.explained, again.rows, again.already, again.failed) == (0, 0, IMAGES - 1, 1)
+    assert open_store(tmp_path / "store").read().equals(unbroken)
+    assert not (tmp_path / "passes").exists()
 
 
 def unopened() -> Model:
@@ -191,16 +200,9 @@ def other() -> Model:
     return load("demo/cheating")
 
 
-def deadly() -> Model:
-    """Return a model that ends the process that explains by it."""
-    model = load("demo/honest")
-    model.module.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    return model
-
-
 @pytest.mark.parametrize(
     ("opened", "said"),
-    [(unopened, "its file is not here"), (other, "other weights"), (deadly, "3 times; look at its memory")],
+    [(unopened, "its file is not here"), (other, "other weights")],
 )
 def test_what_no_image_could_make_right_ends_the_run_in_one_line(
     cluster: Any, folder: Path, tmp_path: Path, opened: Callable[[], Model], said: str
@@ -209,6 +211,23 @@ def test_what_no_image_could_make_right_ends_the_run_in_one_line(
         explained(folder, tmp_path / "store", opened=opened)
     assert "\n" not in str(raised.value)
     assert not open_store(tmp_path / "store").parts
+
+
+def test_a_unit_is_handed_on_however_often_it_is_asked_for_and_its_tries_are_counted() -> None:
+    async def handed() -> list[Any]:
+        feed = Feed()
+        early, late = asyncio.ensure_future(feed.take(0)), asyncio.ensure_future(feed.take(1))
+        numbers = [await feed.wanted(), await feed.wanted()]
+        for number in (1, 0, 0):
+            await feed.give(number, bytes([number]))
+        found = [numbers, await early, await late]
+        again = asyncio.ensure_future(feed.take(0))  # as a task does that is done again
+        found.append(await feed.wanted())
+        await feed.give(0, None)
+        await feed.end()
+        return [*found, await again, await feed.wanted(), [await feed.tried(n) for n in (7, 7, 8)]]
+
+    assert asyncio.run(handed()) == [[0, 1], b"\x00", b"\x01", 0, None, None, [1, 2, 1]]
 
 
 def test_the_cluster_listens_on_this_machine_alone(cluster: Any) -> None:

@@ -29,9 +29,12 @@ _STORE_BYTES = 256 << 20  # units and rows pass through it, no pictures
 _FOLDER = "sightline-ray-"
 _SOCKETS = 90  # bytes that our folder and Ray's own add to the path of a socket, which has 107 at most
 _PASSED_ON = ("SIGHTLINE_", "KERAS_", "OMP_NUM_THREADS", "PYTHONPATH", "TORCH_HOME", "HF_")
+# Only in the first arena does the C library keep what is freed (see memory.py), and actors' threads have others.
+_ARENAS = {"MALLOC_ARENA_MAX": "1"}
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 _ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # only then does Ray listen on 127.0.0.1 alone
+    "RAY_worker_niceness": "0",  # as the local engine's
     "RAY_memory_monitor_refresh_ms": "0",  # or it ends our actors when others fill this machine's memory
 }
 _NO_CLUSTER = "no Ray cluster answers there; start one with ray start --head, or leave the option out"
@@ -58,7 +61,7 @@ def connected(address: str | None, actors: int | None) -> Iterator[tuple[Any, bo
     named = address or os.environ.get("RAY_ADDRESS") or "local"
     if named not in ("local", "auto"):
         _refuse_unreachable(named)
-    with _environment(_QUIET | (_ALONE if named == "local" else {})), _ray() as ray:
+    with _environment(_QUIET | (_ALONE | _ARENAS if named == "local" else {})), _ray() as ray:
         if ray.is_initialized():
             _refuse_other(ray, address)
             yield ray, False
@@ -161,7 +164,7 @@ def _own(ray: Any, cpus: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _joined(ray: Any, address: str) -> Iterator[None]:
-    passed_on = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+    passed_on = _ARENAS | {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
     with tempfile.TemporaryDirectory() as folder, _ending():
         try:
             with _stderr_aside(Path(folder)):

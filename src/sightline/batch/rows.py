@@ -15,7 +15,7 @@ from sightline.batch.decoding import Decoded
 from sightline.batch.job import Ask, Job, asks_of, plan_of
 from sightline.batch.names import digest, item_digest
 from sightline.engine import explain_batch
-from sightline.errors import LayerError, ModelError, RefusedError, SightlineError
+from sightline.errors import LayerError, ModelError, ParameterError, RefusedError, SightlineError
 from sightline.evaluation.measuring import Task, measure_batch
 from sightline.evaluation.registry import find_metrics, metric_parameters
 from sightline.explanation import Explanation
@@ -52,6 +52,7 @@ class _Found:
     row: int
     explanation: Explanation
     metrics: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def shape_of(job: Job, model: Model) -> tuple[int, ...]:
@@ -178,7 +179,14 @@ def _measured(task: Task, samples: list[Sample], failures: list[Failure]) -> lis
             left = [s for row, s in enumerate(samples) if (method, row) not in found.explanations]
             failures += [Failure(s.given, method, together) for s in left]
     return [
-        _Found(samples[row].given, e, {m.name: _number(found.values, method, m.name, row) for m in task.metrics})
+        _Found(
+            samples[row].given,
+            e,
+            {m.name: _number(found.values, method, m.name, row) for m in task.metrics},
+            tuple(
+                f"{metric} could not be measured: {said}" for (m, metric), said in found.refused.items() if m == method
+            ),
+        )
         for (method, row), e in found.explanations.items()
     ]
 
@@ -206,7 +214,7 @@ def _row(work: Work, one: Decoded, ask: Ask, found: _Found) -> Row:
         "completeness": None if e.completeness is None else e.completeness.to_dict(),
         "coverage": _coverage(e),
         "metrics": [(k, v) for k, v in found.metrics.items() if np.isfinite(v)],
-        "notes": list(e.notes),
+        "notes": [*e.notes, *found.notes],
         "error": None,
         "raw": _npy(e.attribution) if work.job.raw else None,
     }
@@ -273,4 +281,10 @@ def _task(job: Job, plan: Plan) -> Task | None:
     if not job.metrics:
         return None
     metrics = find_metrics(list(job.metrics))
+    others = [metric.name for metric in metrics if {"mosaic", "truth"} & set(metric.needs)]
+    if others:
+        raise ParameterError(
+            f"metrics={', '.join(others)}: wanted metrics of images of which nothing is known; sightline "
+            "evaluate takes boxes and masks, and makes mosaics."
+        )
     return Task(plan, metrics, metric_parameters(metrics, job.metric_parameters), covers=False)

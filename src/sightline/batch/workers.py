@@ -17,6 +17,9 @@ from typing import Any
 
 import torch
 
+from sightline.errors import SightlineError
+from sightline.paths import why
+
 __all__ = ["Ended", "Worker"]
 
 _STARTING = threading.Lock()
@@ -39,7 +42,7 @@ class Worker:
         self._closed = False
 
     def ask(self, question: Any) -> Any:
-        """Return the answer; raises Ended."""
+        """Return the answer. Raises Ended, and SightlineError where no process can be begun."""
         if self._line is None:
             self._begin()
         line = self._line
@@ -74,10 +77,19 @@ class Worker:
             if self._closed:
                 raise Ended
             context.set_forkserver_preload([*self.preload])
-            self._line, theirs = context.Pipe()
-            self.process = context.Process(target=_serve, args=(theirs, self.work, self.given), daemon=True)
-            self.process.start()
-            theirs.close()  # so that its end is heard
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, self.work, self.given), daemon=True)
+            try:
+                process.start()
+            except (OSError, EOFError) as error:
+                ours.close()
+                raise SightlineError(
+                    f"a worker process cannot be begun ({why(error)}); raise that limit, or work in this process, with "
+                    "--workers 0 (workers=0)."
+                ) from None
+            finally:
+                theirs.close()  # so that its end is heard
+            self.process, self._line = process, ours
 
 
 @contextmanager
