@@ -19,7 +19,19 @@ from sightline.batch.run import How, run
 from sightline.batch.store import Settings, open_store, writing
 from sightline.cli.main import main
 
-KEYS = {"store", "images", "explained", "rows", "already", "duplicates", "failed", "parts", "seconds", "failures"}
+KEYS = {
+    "store",
+    "images",
+    "explained",
+    "rows",
+    "already",
+    "duplicates",
+    "failed",
+    "failed_before",
+    "parts",
+    "seconds",
+    "failures",
+}
 
 
 class Said(NamedTuple):

@@ -100,6 +100,7 @@ def test_what_is_no_picture_is_a_row_with_its_reason(photos: Path, tmp_path: Pat
     again = done(photos, job_of(honest), tmp_path / "s", HERE)
     assert (again.rows, again.failed, again.already, again.parts) == (0, 9, 9, 0)
     resumed = done(photos, job_of(honest), tmp_path / "s", dataclasses.replace(HERE, resume=True))
+    assert resumed.failed_before == 5
     assert (resumed.rows, resumed.failed, resumed.already) == (0, 4, 14)  # what could not be fetched is tried again
 
 
@@ -198,7 +199,7 @@ def test_what_could_not_be_reached_is_tried_again(photos: Path, tmp_path: Path, 
     assert stat.st_mtime_ns == away.stat().st_mtime_ns
     assert run(source, job_of(honest), tmp_path / "s", how).explained == 1
     last = run(source, job_of(honest), tmp_path / "s", how)
-    assert (last.rows, last.failed, last.already) == (0, 0, 1)
+    assert (last.rows, last.failed, last.failed_before, last.already) == (0, 0, 0, 1)
 
 
 class Killer:

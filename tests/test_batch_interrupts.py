@@ -151,9 +151,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("presses", [1, 3])
-def test_ctrl_c_in_a_terminal_reaches_all_processes_and_leaves_one_line(
-    photos: Path, honest, unbroken: Path, tmp_path: Path, presses: int
+@pytest.mark.parametrize(("presses", "by"), [(1, signal.SIGINT), (3, signal.SIGINT), (1, signal.SIGTERM)])
+def test_ctrl_c_in_a_terminal_and_a_scheduler_end_all_processes_and_leave_one_line(
+    photos: Path, honest, unbroken: Path, tmp_path: Path, presses: int, by: signal.Signals
 ) -> None:
     out = tmp_path / "s"
     with subprocess.Popen(
@@ -170,7 +170,7 @@ def test_ctrl_c_in_a_terminal_reaches_all_processes_and_leaves_one_line(
         time.sleep(np.random.default_rng(presses).uniform(0.05, 1.5))
         started = [p for p in children_of(process.pid) if lives(p)]
         for _ in range(presses):
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, by) if by == signal.SIGINT else process.send_signal(by)
             time.sleep(0.02)
         said = process.communicate(timeout=30)
     assert process.returncode in ((130,) if presses == 1 else (130, -signal.SIGINT)), said

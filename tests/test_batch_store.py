@@ -133,6 +133,16 @@ def test_a_missing_part_is_refused(tmp_path: Path, which: str) -> None:
             ask()
 
 
+@pytest.mark.parametrize("which", ["explanations", "images"])
+def test_half_a_part_does_not_count_as_done(tmp_path: Path, which: str) -> None:
+    commit(tmp_path, "a")
+    part = next(p for p in (tmp_path / which).rglob("*") if p.is_file())
+    part.write_bytes(part.read_bytes()[:100])
+    for ask in (lambda: open_store(tmp_path), lambda: commit(tmp_path, "c")):
+        with pytest.raises(InputError, match=rf"{which}/.*00000001.* is damaged; get it back"):
+            ask()
+
+
 def test_a_part_that_is_cut_off_is_said_when_it_is_read(tmp_path: Path) -> None:
     part = Path(commit(tmp_path, "a").parts[0])
     part.write_bytes(part.read_bytes()[:-40])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.batch.done import Done
+from sightline.batch.failed import failed_images
 from sightline.batch.names import digest
 from sightline.batch.place import place_of
 from sightline.batch.sources import Source
@@ -47,7 +48,8 @@ def if_finished(source: Source, out: str | os.PathLike[str], wanted: str | None)
     images = _images_if_done(source, store, asks) if asks else None
     if images is None:
         return None
-    return Summary(str(store.place), images, already=images, seconds=time.monotonic() - started)
+    failed = failed_images(store, asks)
+    return Summary(str(store.place), images, already=images, failed_before=failed, seconds=time.monotonic() - started)
 
 
 def _images_if_done(source: Source, store: Store, asks: set[str]) -> int | None:

@@ -57,8 +57,12 @@ class Folder:
 
     def names(self, below: str) -> list[str]:
         """List the files below a folder, sorted, those that were not finished too."""
-        at = self.path / below
-        return sorted(p.relative_to(self.path).as_posix() for p in at.rglob("*") if p.is_file())
+        return sorted(self.sizes(below))
+
+    def sizes(self, below: str) -> dict[str, int]:
+        """Return the files below a folder with their sizes in bytes."""
+        files = (p for p in (self.path / below).rglob("*") if p.is_file())
+        return {p.relative_to(self.path).as_posix(): p.stat().st_size for p in files}
 
     def remove(self, name: str) -> None:
         """Remove a file."""
@@ -126,9 +130,14 @@ class Remote:
 
     def names(self, below: str) -> list[str]:
         """List the objects below a folder, sorted."""
+        return sorted(self.sizes(below))
+
+    def sizes(self, below: str) -> dict[str, int]:
+        """Return the objects below a folder with their sizes in bytes."""
         self.files.invalidate_cache()  # another process may have written meanwhile
-        found = self.files.find(f"{self.root}/{below}")
-        return sorted(str(f).lstrip("/").removeprefix(self.root.lstrip("/") + "/") for f in found)
+        found = self.files.find(f"{self.root}/{below}", detail=True)
+        above = self.root.lstrip("/") + "/"
+        return {str(name).lstrip("/").removeprefix(above): int(about["size"]) for name, about in found.items()}
 
     def remove(self, name: str) -> None:
         """Remove an object."""

@@ -42,7 +42,7 @@ def mass(maps: np.ndarray, left: np.ndarray, top: np.ndarray, right: np.ndarray,
     inside = np.einsum("n...w,nw->n...", heat, _overlaps(heat.shape[-1], left, right))
     if heat.ndim == 3:
         inside = np.einsum("nh,nh->n", inside, _overlaps(heat.shape[1], top, bottom))
-    return _share(inside, _total(heat))
+    return _share(inside, _total(heat)).clip(0, 1)  # sums in another order may differ in the last bit
 
 
 def border(maps: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def border(maps: np.ndarray, width: np.ndarray) -> np.ndarray:
     [0.75]
     """
     _check_range("border", "width", width, 0.5)
-    return 1 - mass(maps, width, width, 1 - width, 1 - width)
+    return np.asarray(1 - mass(maps, width, width, 1 - width, 1 - width))
 
 
 def centre(maps: np.ndarray) -> np.ndarray:

@@ -213,7 +213,7 @@ def _row(work: Work, one: Decoded, ask: Ask, found: _Found) -> Row:
         "heatmap_scale": scale,
         "completeness": None if e.completeness is None else e.completeness.to_dict(),
         "coverage": _coverage(e),
-        "metrics": [(k, v) for k, v in found.metrics.items() if np.isfinite(v)],
+        "metrics": [(k, v) for k, v in found.metrics.items() if np.isfinite(v)] if work.job.metrics else None,
         "notes": [*e.notes, *found.notes],
         "error": None,
         "raw": _npy(e.attribution) if work.job.raw else None,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from sightline.batch.done import Done, Known
+from sightline.batch.failed import failed_images
 from sightline.batch.hopes import Hopes
 from sightline.batch.interrupting import uninterrupted
 from sightline.batch.job import Job
@@ -189,6 +190,7 @@ def run(
             going.flush()
             raise
         going.flush()
+        summary.failed_before = max(0, failed_images(writer.store, asks) - summary.failed)
     summary.seconds = time.monotonic() - started
     return summary
 

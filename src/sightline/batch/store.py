@@ -46,7 +46,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Commit:
-    """One entry of the manifest: its parts, and by which asks (see `sightline.batch.job`) its images are done."""
+    """One entry of the manifest: its parts, and by which asks (see `sightline.batch.job`) its images are done.
+
+    ``sizes`` are those of all its parts in bytes.
+    """
 
     number: int
     explanations: tuple[str, ...]
@@ -55,6 +58,7 @@ class Commit:
     rows: int
     failed: int
     count: int
+    sizes: Mapping[str, int] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -143,18 +147,21 @@ class Writer:
         """Add rows and the images that they are of; when this returns they are on the disk and count."""
         place, number = self.store.place, len(self.store.commits) + 1
         listed = f"images/{number:08}-{self.token}.parquet"
-        place.put(listed, as_parquet(images))
-        parts = tuple(self._put(number, *part) for part in _partitions(rows))
+        data = as_parquet(images)
+        place.put(listed, data)
+        sizes = {listed: len(data)} | dict(self._put(number, *part) for part in _partitions(rows))
+        parts = tuple(name for name in sizes if name != listed)
         failed = len(rows) - rows["error"].null_count
-        entry = Commit(number, parts, listed, tuple(asks), len(rows), failed, len(images), dict(about))
+        entry = Commit(number, parts, listed, tuple(asks), len(rows), failed, len(images), sizes, dict(about))
         self._enter(entry)
         self.store = replace(self.store, commits=(*self.store.commits, entry))
         return entry
 
-    def _put(self, number: int, weights: str, method: str, rows: pa.Table) -> str:
+    def _put(self, number: int, weights: str, method: str, rows: pa.Table) -> tuple[str, int]:
         name = f"explanations/weights={weights}/by={method}/{number:08}-{self.token}.parquet"
-        self.store.place.put(name, as_parquet(rows))
-        return name
+        data = as_parquet(rows)
+        self.store.place.put(name, data)
+        return name, len(data)
 
     def _enter(self, entry: Commit) -> None:
         try:
@@ -214,11 +221,12 @@ def _commit(place: Place, name: str) -> Commit:
 
 
 def _refuse_missing(place: Place, commits: Sequence[Commit]) -> None:
-    """Refuse a store that has lost a part: its images would be taken for done."""
-    there = {name for below in _PARTS for name in place.names(below)} if commits else set()
-    lost = next((name for c in commits for name in (*c.explanations, c.images) if name not in there), None)
-    if lost is not None:
-        raise InputError(f"{place.uri(lost)} is missing; {_GET_BACK}")
+    """Refuse a store that has lost a part, or half of one: its images would be taken for done."""
+    there = {name: size for below in _PARTS for name, size in place.sizes(below).items()} if commits else {}
+    for name, size in (part for c in commits for part in c.sizes.items()):
+        if there.get(name) != size:
+            how = "damaged" if name in there else "missing"
+            raise InputError(f"{place.uri(name)} is {how}; {_GET_BACK}")
 
 
 def _remove_unnamed(place: Folder, commits: Sequence[Commit]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import signal
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -66,7 +67,7 @@ RayAddress = Annotated[
     str | None, typer.Option("--ray-address", help="A running cluster; without it one is started.", metavar="ADDRESS")
 ]
 Metrics = Annotated[
-    str | None, typer.Option("--metrics", "-m", help="Measure each map too (sightline metrics); costs passes.")
+    str | None, typer.Option("--metrics", help="Measure each map too (sightline metrics); costs passes.")
 ]
 HeatmapSize = Annotated[int, typer.Option("--heatmap-size", min=8, max=1024, help="The side of the maps kept.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Keep the attributions too, as they are, in float32.")]
@@ -113,7 +114,7 @@ def batch_command(
         print_json(summary.to_dict())
     else:
         _print(summary)
-    raise typer.Exit(2 if summary.failed else 0)
+    raise typer.Exit(2 if summary.failed or summary.failed_before else 0)
 
 
 def _check(out: str, running: Running) -> None:
@@ -123,6 +124,8 @@ def _check(out: str, running: Running) -> None:
     said = running.batch_size
     if said != "auto" and not (said.isdecimal() and int(said)):
         raise ParameterError(f"--batch-size {said}: wanted a whole number from 1 on, or auto.")
+    if running.ray_address is not None and running.engine != "ray":
+        raise ParameterError(f"--ray-address {running.ray_address}: it is for --engine ray; add that, or leave it out.")
     refuse_strange(out)
 
 
@@ -140,8 +143,14 @@ def _ran(source: Source, out: str, job: Job, model: Model, how: How) -> Summary:
     from sightline.batch.run import run
 
     keep_freed_memory()
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     with counted_progress("explaining") as (begin, advance):
         return run(source, job, out, how, model=model, on_begin=begin, on_images=advance)
+
+
+def _as_ctrl_c(*_: object) -> None:
+    """Keep what is done also when a scheduler or a container ends the run."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def _job(
@@ -209,6 +218,7 @@ def _sentence(s: Summary) -> str:
         "there already": s.already,
         f"duplicate{'' if s.duplicates == 1 else 's'} of others": s.duplicates,
         "failed": s.failed,
+        "failed before (see the column error)": s.failed_before,
     }
     said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count or what == "explained")
     return f"{s.images:,} image{'' if s.images == 1 else 's'}: {said}; {s.rows:,} new row{'' if s.rows == 1 else 's'}"
