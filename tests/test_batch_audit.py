@@ -107,6 +107,33 @@ def test_another_model_is_refused(cheating: Path) -> None:
         audit(cheating, "demo/honest")
 
 
+def test_a_model_that_takes_pictures_otherwise_than_then_is_refused(cheating: Path) -> None:
+    other = ["--preprocess", "resize=48,crop=48,mean=0.5/0.5/0.5,std=0.5/0.5/0.5"]
+    done = CliRunner().invoke(app, ["audit", str(cheating), "--check", "5", *other])
+    assert isinstance(done.exception, InputError)
+    assert "takes pictures otherwise now" in str(done.exception)
+
+
+def test_a_second_audit_leaves_nothing_of_the_first_in_its_folder(cheating: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    audit(cheating, check=5).save(out)
+    first = set(out.iterdir())
+    (out / "mine.png").write_bytes(b"")
+    audit(cheating, check=0, by="none").save(out)
+    assert len(set(out.iterdir()) & first) < len(first)
+    assert {"mine.png", *json.loads((out / "audit.json").read_text())["files"], "audit.json"} == {
+        p.name for p in out.iterdir()
+    }
+
+
+def test_what_could_not_be_covered_is_no_all_clear(tmp_path: Path) -> None:
+    audited.drawn(tmp_path / "scenes", 150, 9, audited.star_chances(1.0, 0.1))
+    store = audited.explained(tmp_path / "scenes", "cheating")
+    for file in (tmp_path / "scenes").iterdir():
+        file.unlink()
+    assert not audit(store).findings[0].startswith("No shortcut")
+
+
 def test_a_method_that_is_not_there_is_refused(cheating: Path) -> None:
     with pytest.raises(ParameterError, match="the store holds grad_cam"):
         audit(cheating, method="layer_cam")

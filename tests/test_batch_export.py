@@ -83,7 +83,7 @@ def test_arrays_hold_the_attributions_themselves_and_all_other_columns(real: Pat
         gaps = [(table["completeness"][n].as_py() or {}).get("gap", np.nan) for n in order]
         np.testing.assert_array_equal(saved["completeness_gap"], gaps)
         assert json.loads(str(saved["notes"][0])) == table["notes"][order[0]].as_py()
-        flat = {"heatmap", "completeness", "metrics", "raw"}
+        flat = {"heatmap", "heatmap_scale", "completeness", "metrics", "raw"}
         assert set(table.column_names) - flat <= set(saved.files)
 
 

@@ -131,8 +131,8 @@ def chances_of(forward: Forward, row: int) -> Tensor:
 
 
 def best_classes(model: Model, logits: Tensor | None, chances: Tensor) -> list[Prediction]:
-    """Return the classes of the highest probabilities (K,), best first."""
-    best = chances.topk(min(_TOP, len(chances))).indices.tolist()
+    """Return the classes of the highest probabilities (K,), best first; by the logits, which tell equal ones apart."""
+    best = (chances if logits is None else logits).topk(min(_TOP, len(chances))).indices.tolist()
     return [
         Prediction(
             index=i,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -73,10 +74,11 @@ def style_of(method: str, heatmap: np.ndarray | None) -> Style:
 def name_of(uri: str, parts: int = 1) -> str:
     """Return the last parts of a URI: the file's name, or the member's.
 
-    >>> name_of("/data/cats/one.png", 2), name_of("shard.tar#a/one.png")
-    ('cats/one.png', 'one.png')
+    >>> name_of("/data/cats/one.png", 2), name_of("shard.tar#a/one.png"), name_of("no#1.png")
+    ('cats/one.png', 'one.png', 'no#1.png')
     """
-    return "/".join(PurePosixPath(uri.replace("\\", "/").replace("#", "/")).parts[-parts:])
+    inside = re.sub(r"(\.(?:tar|parquet|pq))#", r"\1/", uri.replace("\\", "/"))
+    return "/".join(PurePosixPath(inside).parts[-parts:])
 
 
 def drawn(shown: Shown, draw: Draw, side: int | None = None) -> Image.Image:

@@ -10,10 +10,12 @@ import typer
 from sightline.cli import options as opt
 from sightline.cli.console import console, print_json, timed_progress
 from sightline.cli.session import load_model
+from sightline.errors import ParameterError
 
 if TYPE_CHECKING:
     from sightline.batch.audit.check import Check, Flips
     from sightline.batch.audit.results import Audit
+    from sightline.batch.store import Store
 
 __all__ = ["EXAMPLES", "audit_command"]
 
@@ -66,7 +68,8 @@ def audit_command(
     from sightline.batch.store import open_store
 
     opened = open_store(store)
-    loaded = None if model is None else load_model(model, loading)
+    named = model or (_only_model(opened) if loading != opt.Loading() else None)
+    loaded = None if named is None else load_model(named, loading)
     found = audit(opened, loaded, method=method, by=by, check=check, seed=loading.seed, progress=timed_progress)
     files = None if out is None else found.save(out)
     if json:
@@ -74,6 +77,14 @@ def audit_command(
     else:
         _print(found, files)
     raise typer.Exit(2 if found.pictures.lost else 0)
+
+
+def _only_model(store: Store) -> str:
+    """Return the model of a store's rows, for options of how it is loaded."""
+    held = sorted(set(store.read(["model"])["model"].to_pylist()))
+    if len(held) != 1:
+        raise ParameterError(f"the store holds explanations of {len(held)} models; choose one with --model.")
+    return str(held[0])
 
 
 def _print(found: Audit, files: dict[str, Any] | None) -> None:
@@ -86,7 +97,9 @@ def _print(found: Audit, files: dict[str, Any] | None) -> None:
     for text in found.notes:
         screen.print(f"note: {text}")
     if files is not None:
-        screen.print(f"{len(files['sheets'])} contact sheets, {len(files['images'])} lists → {files['report']}")
+        screen.print(
+            f"contact sheets ({len(files['sheets'])}), lists of images ({len(files['images'])}) → {files['report']}"
+        )
 
 
 def _new_table(title: str, headings: list[str], left: int) -> Any:

@@ -47,6 +47,7 @@ Column = Annotated[
         "--column", help="The table's column of paths, URLs or bytes, where it cannot be told.", metavar="NAME"
     ),
 ]
+OneModel = Annotated[str, typer.Option("--model", "-m", help=f"The model: {opt.MODEL_HELP}.", show_default=False)]
 OutStore = Annotated[str, typer.Option("--out", "-o", help="The store: a folder, or a URL.", metavar="STORE")]
 EngineName = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="This machine, or a Ray cluster (also a local one).")
@@ -88,7 +89,7 @@ class Running:
 @opt.grouped
 def batch_command(
     source: SourceName,
-    model: opt.Models,
+    model: OneModel,
     out: OutStore,
     asking: opt.Asking,
     loading: opt.Loading,

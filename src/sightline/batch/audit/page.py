@@ -31,6 +31,7 @@ def _values(audit: Audit) -> dict[str, Any]:
         "title": f"What {undirected(audit.settings['model'])} looks at",
         "findings": [undirected(line) for line in audit.findings],
         "alarm": len(audit.shortcuts),
+        "unchecked": any(f.verdict == "too few" for f in audit.found),
         "strategies": [_strategy(audit, f) for f in audit.found],
         "classes": [_class(audit, c, c.clustering) for c in shown if c.clustering is not None],
         "left": len(done) - len(shown),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,8 +43,8 @@ _SETTINGS = ("layer", "parameters", "asked")
 class Maps:
     """One positive map for each image, float16 (N, 32, 32) of maximum 1, with what the model said of it.
 
-    ``labels`` names groups, ``called`` predictions. ``zero`` says which maps speak for nothing: their positive part is
-    zero everywhere.
+    ``labels`` names groups, ``called`` predictions; ``preprocessing`` is what the images went through. ``zero`` says
+    which maps speak for nothing: their positive part is zero everywhere.
     """
 
     heat: np.ndarray
@@ -60,6 +61,7 @@ class Maps:
     layer: str | None
     failed: int
     notes: tuple[str, ...] = ()
+    preprocessing: str | None = None
 
     def mass(self, rows: np.ndarray) -> np.ndarray:
         """Return the maps of rows as float32 (N, 32, 32), each of sum 1."""
@@ -99,13 +101,14 @@ def read_maps(store: Store, *, model: str | None, weights_hash: str | None, meth
     kept = ok & _of_weights(columns, ok, model, weights_hash)
     failed = int((~ok).sum())
     kept &= _chosen("method", columns["method"], kept, method)
-    notes: list[str] = []
-    kept &= _usual_settings(columns, kept, notes)
-    kept = _once(columns, kept & _asked(columns, by))
+    kept &= _asked(columns, by)
     if not kept.any():
         raise InputError(
             f"{store.place}: no explanation is of the class that the model predicts; audit it with --by target."
         )
+    notes: list[str] = []
+    kept &= _usual_settings(columns, kept, notes)
+    kept = _once(columns, kept)
     heat = _heat(store, kept)
     return _maps(columns, kept, heat, by, failed, tuple(notes))
 
@@ -128,7 +131,13 @@ def _maps(columns: dict[str, Any], kept: np.ndarray, heat: np.ndarray, by: By, f
         here["layer"][0],
         failed,
         notes,
+        _preprocessing(here["parameters"][0]),
     )
+
+
+def _preprocessing(parameters: str | None) -> str | None:
+    found = json.loads(parameters or "{}").get("preprocessing")
+    return None if found is None else str(found)
 
 
 def _groups(here: dict[str, Any], by: By) -> tuple[np.ndarray, dict[int, str]]:
@@ -211,12 +220,9 @@ def _heat(store: Store, kept: np.ndarray) -> np.ndarray:
 
 
 def _tables(store: Store) -> Iterator[pa.Table]:
-    import pyarrow.parquet as pq
-
-    read: Callable[[str], bytes] = store.place.get
     for commit in store.commits:
         for name in commit.explanations:
-            yield pq.read_table(pa.BufferReader(read(name)), columns=["heatmap"], partitioning=None)
+            yield store.part(name, ["heatmap"])
 
 
 def small(maps: np.ndarray, side: int = SIDE) -> np.ndarray:

@@ -80,9 +80,13 @@ def audit(
 
 
 def _model_of(maps: Maps, given: Model | None) -> Model:
-    if given is not None:
-        return given
-    found = load(maps.model)
+    found = given if given is not None else load(maps.model)
+    how = found.preprocessing.describe()
+    if maps.preprocessing is not None and how != maps.preprocessing:
+        raise InputError(
+            f"{maps.model} takes pictures otherwise now ({how}) than when they were explained ({maps.preprocessing}); "
+            "give the options that it was loaded with (--preprocess, --fit)."
+        )
     if found.weights_hash != maps.weights_hash:
         raise InputError(
             f"{maps.model} has other weights now ({found.weights_hash}) than the explanations were made with "

@@ -10,6 +10,7 @@ from typing import Any
 from sightline.batch.audit.page import save_page
 from sightline.batch.audit.results import Audit, Found
 from sightline.batch.audit.sheets import sheet
+from sightline.errors import InputError
 from sightline.output import file_part, written
 
 __all__ = ["save_audit"]
@@ -17,12 +18,27 @@ __all__ = ["save_audit"]
 
 def save_audit(audit: Audit, folder: Path) -> dict[str, Any]:
     """Write all of them and return their names."""
-    return {
+    _remove_earlier(folder)
+    files: dict[str, Any] = {
         "sheets": _save_sheets(audit, folder),
         "images": [str(_save_images(audit, f, n, folder)) for n, f in enumerate(audit.found, 1)],
-        "json": str(_save_json(audit, folder / "audit.json")),
         "report": str(save_page(audit, folder / "report.html")),
     }
+    names = [Path(file).name for file in (*files["sheets"], *files["images"], files["report"])]
+    return files | {"json": str(_save_json(audit, folder / "audit.json", names))}
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the files of an earlier audit in this folder: its sheets would be taken for this one's."""
+    file = folder / "audit.json"
+    try:
+        names = json.loads(file.read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file} is not of an audit; name another --out.") from None
+    for name in names:
+        (folder / Path(str(name)).name).unlink(missing_ok=True)
 
 
 def _save_sheets(audit: Audit, folder: Path) -> list[str]:
@@ -47,8 +63,8 @@ def _save_images(audit: Audit, f: Found, number: int, folder: Path) -> Path:
     return file
 
 
-def _save_json(audit: Audit, file: Path) -> Path:
+def _save_json(audit: Audit, file: Path, names: list[str]) -> Path:
     with written(file) as aside:
-        text = json.dumps(audit.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(audit.to_dict() | {"files": names}, indent=1, ensure_ascii=False, allow_nan=False)
         aside.write_text(text + "\n", encoding="utf-8")
     return file

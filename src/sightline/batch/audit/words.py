@@ -38,9 +38,16 @@ def _nothing(audit: Audit, done: Sequence[Audited]) -> str:
             f"Nothing is called a shortcut, for the model was not asked ({_many(len(audit.found), 'odd strategy')} in "
             f"{_many(clusters, 'cluster')} of {seen} images); leave --check 0 out to ask it."
         )
+    unchecked = [f for f in audit.found if f.verdict == "too few"]
+    if unchecked:
+        return (
+            f"Not known: {_many(len(unchecked), 'odd strategy')} could not be checked, for too few images can be "
+            "covered; see below."
+        )
     return (
         f"No shortcut found in {_many(clusters, 'cluster')} of {seen} images by {audit.settings['method']}. That is no "
-        "proof that there is none: only marks, constant places and borders were looked for, where these maps are hot."
+        "proof that there is none: only marks at one place, constant places and borders were looked for, where these "
+        "maps are hot; colours, and marks that move, are not seen."
     )
 
 
@@ -85,7 +92,7 @@ def told(c: Check) -> str:
     if c.elsewhere.of:
         controls.append(f"covering as much elsewhere {_counted(c.elsewhere)}")
     if c.others.of:
-        controls.append(f"covering the same place in images that do not show this {_counted(c.others)}")
+        controls.append(f"covering the same place in other images {_counted(c.others)}")
     text += f"; {', '.join(controls)}" if controls else ""
     text += f" (p {_p(c.p)})."
     if c.stamped.of:
@@ -137,7 +144,7 @@ def place_text(box: Box) -> str:
     """
     share = 100 * (box[2] - box[0]) * (box[3] - box[1])
     if share > _ALL:
-        return f"all over ({share:.0f} % of the picture)"
+        return f"within {share:.0f} % of the picture"
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     down = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
     across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""

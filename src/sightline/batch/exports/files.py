@@ -52,7 +52,7 @@ def write_npz(work: Work) -> None:
     for number, piece in enumerate(work.pieces):
         arrays = {name: _array(kind, values) for name, (kind, values) in flat(piece, work.metrics).items()}
         maps = maps_of(piece.column("heatmap"), work.shape)
-        arrays["heatmap"] = maps * arrays["heatmap_scale"].astype(np.float32).reshape(-1, *[1] * len(work.shape))
+        arrays["heatmap"] = maps * arrays.pop("heatmap_scale").astype(np.float32).reshape(-1, *[1] * len(work.shape))
         with written(work.out / f"explanations-{number:05}.npz") as aside:
             np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
         work.found.rows += len(maps)
