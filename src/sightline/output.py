@@ -20,6 +20,8 @@ def written(file: Path) -> Iterator[Path]:
     An interruption leaves neither half a file nor the aside. Raises InputError where nothing can be written there.
     """
     aside = file.with_name(f".{file.stem}.part{file.suffix}")
+    if file.exists() and not file.is_file() and not file.is_dir():  # a rename would put a file in a device's place
+        raise InputError(f"{file} is no regular file, and would be replaced; name another place, as with --out DIR.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield aside
