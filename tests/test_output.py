@@ -23,8 +23,13 @@ def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
 def test_an_error_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("before")
-    with pytest.raises(ValueError, match="broken"), written(file) as aside:
-        aside.write_text("half")
-        raise ValueError("broken")
+
+    def breaks() -> None:
+        with written(file) as aside:
+            aside.write_text("half")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        breaks()
     assert file.read_text() == "before"
     assert list(tmp_path.iterdir()) == [file]
