@@ -110,19 +110,29 @@ def descendants(parent: int) -> dict[int, str]:
 
 
 class Killer:
-    """Kills all processes of a kind, of another with each outcome that comes."""
+    """Kills all processes of a kind, of another with each outcome that comes; one not there yet is waited for."""
 
     def __init__(self, *kinds: str) -> None:
         self.left, self.killed = list(kinds), []
 
     def __call__(self, images: int) -> None:
-        if self.left:
-            kind, found = self.left.pop(0), descendants(os.getpid())
-            for pid, line in found.items():
-                # A process that decodes is its server's child, and called as that is.
-                if kind in line and (kind != DECODER or DECODER in found.get(parent_of(pid), "")):
-                    os.kill(pid, signal.SIGKILL)
-                    self.killed.append(kind)
+        until = time.monotonic() + 20
+        while self.left and not self._kill(self.left[0]) and time.monotonic() < until:
+            time.sleep(0.05)
+        self.left = self.left[1:]
+
+    def _kill(self, kind: str) -> bool:
+        found = descendants(os.getpid())
+        # A process that decodes is its server's child, and called as that is.
+        mine = [
+            pid
+            for pid, line in found.items()
+            if kind in line and (kind != DECODER or DECODER in found.get(parent_of(pid), ""))
+        ]
+        for pid in mine:
+            os.kill(pid, signal.SIGKILL)
+            self.killed.append(kind)
+        return bool(mine)
 
 
 def test_local_and_ray_give_the_same_rows(unbroken: pa.Table, folder: Path, tmp_path: Path) -> None:
@@ -136,7 +146,7 @@ def test_local_and_ray_give_the_same_rows(unbroken: pa.Table, folder: Path, tmp_
 
 
 def test_killed_processes_change_no_row(unbroken: pa.Table, folder: Path, tmp_path: Path) -> None:
-    kinds = "ray::MapWorker", DECODER, "ray::MapBatches(fed)", "ray::Feed"
+    kinds = DECODER, "ray::MapWorker", "ray::MapBatches(fed)", "ray::Feed"
     killer = Killer(*kinds)
     found = explained(folder, tmp_path / "store", on_images=killer)
     assert set(killer.killed) == set(kinds)
