@@ -184,8 +184,8 @@ def test_long_work_is_stopped_and_goes_on_and_keeps_what_was_made(browser: Any, 
         page.goto(f"{address}/{path}")
         page.get_by_role("button", name="Stop").wait_for()
         grid = page.get_by_role("region", name="The maps")
-        assert grid.get_by_role("img", name=re.compile("grad_cam map")).count() == 1
-        assert grid.get_by_text("working …").count() == 1
+        grid.get_by_role("img", name=re.compile("grad_cam map")).wait_for()
+        grid.get_by_text("working …").wait_for()
         page.get_by_role("button", name="Stop").click()
         page.get_by_role("button", name="Go on").wait_for()
         assert grid.get_by_role("img", name=re.compile("grad_cam map")).count() == 1

@@ -12,8 +12,9 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -142,7 +143,7 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own(ray: Any, cpus: int) -> Iterator[None]:
-    with _folder() as folder, _ending():
+    with _folder() as folder, _ending() as ends_here:
         try:
             # Set by a variable that is read once: Ray may have been imported before.
             with _stderr_aside(folder), _replaced(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False):
@@ -156,7 +157,7 @@ def _own(ray: Any, cpus: int) -> Iterator[None]:
                     _node_ip_address="127.0.0.1",
                     _temp_dir=str(folder),
                 )
-            _end_on_sigterm()
+            ends_here()
             yield
         finally:
             ray.shutdown()
@@ -165,7 +166,7 @@ def _own(ray: Any, cpus: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _joined(ray: Any, address: str) -> Iterator[None]:
     passed_on = _ARENAS | {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
-    with tempfile.TemporaryDirectory() as folder, _ending():
+    with tempfile.TemporaryDirectory() as folder, _ending() as ends_here:
         try:
             with _stderr_aside(Path(folder)):
                 ray.init(
@@ -174,7 +175,7 @@ def _joined(ray: Any, address: str) -> Iterator[None]:
                     logging_level=logging.CRITICAL,
                     runtime_env={"env_vars": passed_on},
                 )
-            _end_on_sigterm()
+            ends_here()
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"--ray-address {address}: {_NO_CLUSTER} ({str(error).splitlines()[0]}).") from None
         try:
@@ -234,21 +235,20 @@ def _stderr_aside(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ending() -> Iterator[None]:
-    """Give SIGTERM back as it was: Ray takes it, and would wait half a minute for its end."""
+def _ending() -> Iterator[Callable[[], object]]:
+    """Give SIGTERM back as it was: Ray takes it, and would wait half a minute for its end.
+
+    Yields what gives it back already, to be called as soon as Ray has started. Where it would end this process
+    unasked, it then ends it in order.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     kept = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        yield partial(signal.signal, signal.SIGTERM, _exit if kept is signal.SIG_DFL else kept)
     finally:
         signal.signal(signal.SIGTERM, kept)
-
-
-def _end_on_sigterm() -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _exit)
 
 
 def _exit(number: int, _: FrameType | None) -> None:

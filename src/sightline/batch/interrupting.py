@@ -1,4 +1,4 @@
-"""Ctrl-C while something must not be left half done."""
+"""Ctrl-C, and a scheduler's SIGTERM, while something must not be left half done."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["uninterrupted"]
+__all__ = ["interrupted", "uninterrupted"]
+
+
+def interrupted(number: int, _: Any) -> None:
+    """Handle a signal as Ctrl-C is handled."""
+    raise KeyboardInterrupt
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back the first Ctrl-C until the block has ended; a second one is heard at once."""
+    """Hold back the first Ctrl-C or SIGTERM until the block has ended; a second one is heard at once.
+
+    A signal that is ignored, or that ends the process unasked, is left as it is.
+    """
     if threading.current_thread() is not threading.main_thread():  # no other is ever interrupted
         yield
         return
@@ -24,10 +32,14 @@ def uninterrupted() -> Iterator[None]:
             raise KeyboardInterrupt
         told.append(number)
 
-    before = signal.signal(signal.SIGINT, hold)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in heard:
+        signal.signal(number, hold)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+        for number, handler in heard.items():
+            signal.signal(number, handler)
     if told:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(told[0])

@@ -140,18 +140,14 @@ def _finished(source: Source, out: str, running: Running, asked: dict[str, Any])
 
 
 def _ran(source: Source, out: str, job: Job, model: Model, how: How) -> Summary:
+    from sightline.batch.interrupting import interrupted
     from sightline.batch.memory import keep_freed_memory
     from sightline.batch.run import run
 
     keep_freed_memory()
-    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    signal.signal(signal.SIGTERM, interrupted)  # a scheduler ends a run so, also one that Ctrl-C does not reach
     with counted_progress("explaining") as (begin, advance):
         return run(source, job, out, how, model=model, on_begin=begin, on_images=advance)
-
-
-def _as_ctrl_c(*_: object) -> None:
-    """Keep what is done also when a scheduler or a container ends the run."""
-    signal.raise_signal(signal.SIGINT)
 
 
 def _job(

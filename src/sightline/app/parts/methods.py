@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -26,6 +27,7 @@ FAMILIES = {
     "control": "Controls: maps that know nothing, to compare with",
 }
 _DEFAULT = ("grad_cam",)
+_AUTOMATIC = "automatic"
 
 
 def by_family() -> dict[str, list[Method]]:
@@ -82,18 +84,18 @@ def _parameters(method: Method) -> tuple[tuple[str, Any], ...]:
         return changed(method.name, method.parameters.values())
 
 
-def _automatic(chosen: Chosen) -> str:
-    """Name the layer that is read unless another is chosen; where there is none, each method says so by itself."""
-    try:
-        return f"automatic ({chosen.model.default_layer()})"
-    except LayerError:
-        return "automatic"
+def _draw_automatic(chosen: Chosen) -> None:
+    """Name the layer that is read unless another is chosen; where there is none, each method says so by itself.
+
+    It is no part of the option: another model would not have that one, and the address would ask for it all the same.
+    """
+    with suppress(LayerError):
+        st.caption(f"{_AUTOMATIC}: `{chosen.model.default_layer()}`")
 
 
 def _common(chosen: Chosen) -> dict[str, Any]:
     """Draw what is asked of every method alike."""
-    automatic = _automatic(chosen)
-    layers = [automatic, *(layer.name for layer in chosen.model.layers())]
+    layers = [_AUTOMATIC, *(layer.name for layer in chosen.model.layers())]
     unknown_in_link("layer", layers, "layer")
     with st.expander("Layer, score and seed", icon=":material/tune:"):
         layer = st.selectbox(
@@ -103,6 +105,7 @@ def _common(chosen: Chosen) -> dict[str, Any]:
             bind="query-params",
             help="Late layers know what, early ones know where. The automatic one is the last that still has places.",
         )
+        _draw_automatic(chosen)
         output = st.segmented_control(
             "Score that is explained",
             ["logit", "probability", "log_probability"],
@@ -113,4 +116,4 @@ def _common(chosen: Chosen) -> dict[str, Any]:
             help="The logit is the raw score of the class; the probability also depends on all other classes.",
         )
         seed = st.number_input("Seed of everything random", 0, 2**31, 0, key="seed", bind="query-params")
-    return {"layer": None if layer == automatic else layer, "output": output, "seed": seed}
+    return {"layer": None if layer == _AUTOMATIC else layer, "output": output, "seed": seed}
