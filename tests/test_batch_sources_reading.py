@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batch_kinds import pictures, png, write_csv, write_parquet, write_tar
+from batches import net_model
 from sightline.batch import originals
+from sightline.batch.decoding import decode, reader_of
 from sightline.batch.originals import read_original
 from sightline.batch.sources import Broken, File, Item, Member, parquet, reach, source_of
 from sightline.batch.sources.items import about_of
@@ -347,3 +350,14 @@ def test_a_table_that_is_one_row_group_is_not_read_whole(memory: Any, monkeypatc
     assert sum(seen) < 15_000_000 < 40_000_000 < len(stream.getvalue())
     assert found[-1].where.fetch() == data[-1]
     assert sum(seen) < 1.1 * len(stream.getvalue())
+
+
+def test_arrays_in_the_cells_of_a_table_are_told_by_their_content(tmp_path: Path) -> None:
+    pixels = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    stream = io.BytesIO()
+    np.save(stream, pixels)
+    pq.write_table(pa.table({"image": [stream.getvalue()]}), tmp_path / "t.parquet")
+    (item,) = listed(tmp_path / "t.parquet")
+    found = decode(reader_of(net_model()), item)
+    assert (found.error, found.x.shape) == (None, (3, 8, 8))
+    assert np.array_equal(read_original(item.uri).pixels, pixels)

@@ -7,26 +7,24 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from queue import SimpleQueue
 
 import numpy as np
 import torch
 
 from sightline.arrays import read_upload as read_array
+from sightline.batch.content import picture_of
 from sightline.batch.names import content_digest
 from sightline.batch.sources import Item
 from sightline.batch.workers import Ended, Worker
 from sightline.errors import ImageError, SightlineError
 from sightline.geometry import Geometry
-from sightline.images import Picture, decoded, read_image
 from sightline.models.model import Model
 from sightline.paths import shown, why
 from sightline.samples import Sample, sample_of_signal
 
 __all__ = ["Decoded", "Decoders", "decode", "reader_of"]
 
-_ARRAYS = (".npy", ".npz")
 _SLICE = 8
 _KILLED = "decoding it ended the process that did it, twice; look at the file, and at the memory that is left"
 
@@ -80,22 +78,13 @@ def decode(reader: Model, item: Item) -> Decoded:
 
 
 def _prepared(reader: Model, item: Item, data: bytes, digest: str) -> Decoded:
-    if not data:
-        raise ImageError(f"{shown(item.uri)} is empty (0 bytes); get it again.")
+    said = shown(item.uri)
     if reader.input_dims != 2:
-        values = read_array(io.BytesIO(data), shown(item.uri), reader.max_pixels)
+        values = read_array(io.BytesIO(data), said, reader.max_pixels)
         found = sample_of_signal(reader, values, 0)
         return Decoded(item, digest, found.x.numpy(), None, found.how)
-    x, geometry = reader.prepare(_picture(reader, item, data, digest))
+    x, geometry = reader.prepare(picture_of(data, digest, said, reader.preprocessing.channels, reader.max_pixels))
     return Decoded(item, digest, x.numpy(), geometry, reader.preprocessing.describe())
-
-
-def _picture(reader: Model, item: Item, data: bytes, digest: str) -> Picture:
-    said, channels = shown(item.uri), reader.preprocessing.channels
-    if PurePath(item.uri).suffix.casefold() in _ARRAYS:
-        array = read_array(io.BytesIO(data), said, reader.max_pixels * max(4, channels))
-        return replace(read_image(array, channels=channels, max_pixels=reader.max_pixels), hash=digest)
-    return Picture(decoded(io.BytesIO(data), said, channels, reader.max_pixels), said, digest)
 
 
 def _decode_all(reader: Model, items: Sequence[Item]) -> list[Decoded]:

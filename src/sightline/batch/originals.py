@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import functools
-import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from tarfile import TarError
 
-from sightline.arrays import read_upload as read_array
+from sightline.batch.content import picture_of
 from sightline.batch.names import content_digest
 from sightline.batch.sources import reach
 from sightline.batch.sources.items import File, Member, Where
 from sightline.batch.sources.shards import members
 from sightline.errors import ImageError
-from sightline.images import MAX_PIXELS, Picture, decoded, read_image
+from sightline.images import MAX_PIXELS, Picture
 from sightline.paths import shown, why
 
 __all__ = ["original_of", "read_original"]
 
 _ROW = re.compile(r"(\d+)(?::(.+))?", re.DOTALL)
-_ARRAYS = (b"\x93NUMPY", b"PK")
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,7 @@ def read_original(uri: str, *, channels: int = 3, max_pixels: int = MAX_PIXELS) 
         raise ImageError(
             f"{said} cannot be read ({why(error)}); the store holds no picture, only where it was."
         ) from None
-    digest = content_digest(data)
-    if not data:
-        raise ImageError(f"{said} is empty (0 bytes); get it again.")
-    if data.startswith(_ARRAYS):
-        array = read_array(io.BytesIO(data), said, max_pixels * max(4, channels))
-        return replace(read_image(array, channels=channels, max_pixels=max_pixels), name=said, hash=digest)
-    return Picture(decoded(io.BytesIO(data), said, channels, max_pixels), said, digest)
+    return picture_of(data, content_digest(data), said, channels, max_pixels)
 
 
 def original_of(uri: str) -> Where:

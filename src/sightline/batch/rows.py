@@ -158,8 +158,7 @@ def _refuse_broken_device(failures: Sequence[Failure]) -> None:
 
 
 def _explained(work: Work, samples: list[Sample], asks: Mapping[str, Ask], failures: list[Failure]) -> list[_Found]:
-    target = next(t for t in work.job.targets if str(t) == next(iter(asks.values())).target)
-    place = [str(t) for t in work.job.targets].index(str(target))
+    place = [str(target) for target in work.job.targets].index(next(iter(asks.values())).target)
     plan = replace(
         work.plan,
         methods=[m for m in work.plan.methods if m.name in asks],
