@@ -25,10 +25,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
-from sightline.batch.memory import keep_freed_memory
-
 
 def write_scenes(folder: Path, count: int) -> None:
     from PIL import Image
@@ -45,6 +41,12 @@ def write_photos(folder: Path, count: int, photos: Path) -> None:
         data, said = file.read_bytes(), f"copy {number}".encode()
         comment = b"\xff\xfe" + (len(said) + 2).to_bytes(2, "big") + said
         (folder / f"{number:06}.jpg").write_bytes(data[:2] + comment + data[2:])
+
+
+def keep_freed() -> None:
+    from sightline.batch.memory import keep_freed_memory
+
+    keep_freed_memory()
 
 
 def opened(name: str):
@@ -64,6 +66,8 @@ def first(folder: Path, count: int):
 
 def plain(name: str, folder: Path, count: int, size: int, workers: int) -> None:
     """Decode as a run does, and infer: the same batches, no gradients, predictions kept."""
+    import torch
+
     from sightline.batch.decoding import Decoders, reader_of
 
     model, said = opened(name), []
@@ -75,14 +79,21 @@ def plain(name: str, folder: Path, count: int, size: int, workers: int) -> None:
             said += model.module(x).softmax(1).max(1).indices.tolist()
 
 
-def explained(name: str, folder: Path, count: int, size: int, workers: int, engine: str, store: Path, again: bool):
+def explained(name: str, folder: Path, count: int, size: int, workers: int, engine: str, store: Path):
     from functools import partial
 
     from sightline.batch.job import Job
     from sightline.batch.run import How, run
 
     job = Job(partial(opened, name), name, ("grad_cam",), ("top1",))
-    return run(first(folder, count), job, store, How(engine, workers, size, resume=again))
+    return run(first(folder, count), job, store, How(engine, workers, size, fingerprint="scale"))
+
+
+def resumed(folder: Path, count: int, store: Path) -> None:
+    """Do what `sightline batch --resume` does where nothing is left."""
+    from sightline.batch.finished import if_finished
+
+    assert if_finished(first(folder, count), store, "scale").images == count
 
 
 def child(args: argparse.Namespace) -> None:
@@ -90,16 +101,17 @@ def child(args: argparse.Namespace) -> None:
     logging.disable(logging.WARNING)
     folder, store = Path(args.folder), Path(args.store)
     engine, _, actors = args.child.partition(":")
-    if engine != "plain":
-        keep_freed_memory()  # as the command line does
+    if engine not in ("plain", "again"):
+        keep_freed()  # as the command line does
     began = time.perf_counter()
-    if engine in ("plain", "kept"):
+    if engine == "again":
+        resumed(folder, args.count, store)
+    elif engine in ("plain", "kept"):
         plain(args.model, folder, args.count, args.batch_size, args.workers)
     else:
-        again = engine == "again"
-        kind, workers = ("local", args.workers) if engine in ("local", "again") else ("ray", int(actors or 1))
-        found = explained(args.model, folder, args.count, args.batch_size, workers, kind, store, again)
-        assert found.rows == (0 if again else args.count), found
+        kind, workers = ("local", args.workers) if engine == "local" else ("ray", int(actors or 1))
+        found = explained(args.model, folder, args.count, args.batch_size, workers, kind, store)
+        assert found.rows == args.count, found
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "peak_mib": peak, "own_processor_seconds": time.process_time()}))
@@ -110,10 +122,11 @@ def measured(args: argparse.Namespace, what: str, count: int, folder: Path, stor
     options = {"child": what, "count": count, "folder": folder, "store": store, "model": args.model}
     options |= {"batch-size": args.batch_size, "workers": args.workers}
     words = [str(w) for k, v in options.items() for w in (f"--{k}", v)]
+    began = time.perf_counter()
     done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{what} of {count} images failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1]) | {"with_python": time.perf_counter() - began}
 
 
 def size_of(store: Path) -> int:
@@ -134,7 +147,7 @@ def compare(args: argparse.Namespace, count: int, folder: Path, at: Path) -> lis
             ratios = {"ratio": base["seconds"] / found["seconds"], "ratio_kept": kept["seconds"] / found["seconds"]}
             found |= {**ratios, "bytes_per_image": size_of(store) / count}
             if engine == "local":
-                found["again_seconds"] = measured(args, "again", count, folder, store)["seconds"]
+                found["again_seconds"] = measured(args, "again", count, folder, store)["with_python"]
             rows.append({"what": engine, "images": count, "round": round_number, **found})
         for row in rows[-2 - len(args.engines.split(",")) :]:
             print(told(row), flush=True)
