@@ -76,6 +76,12 @@ def unbroken(store: Path) -> pa.Table:
     return open_store(store).read()
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of one unit each, as where a unit takes long."""
+    monkeypatch.setattr("sightline.batch.feeding._SECONDS", 0.0)
+
+
 HONEST = partial(load, "demo/honest")
 RAY = How("ray", 1, UNIT)
 
@@ -145,6 +151,7 @@ def test_local_and_ray_give_the_same_rows(unbroken: pa.Table, folder: Path, tmp_
         np.testing.assert_allclose(*(t[name].to_numpy() for t in (local, unbroken)), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("short")
 def test_killed_processes_change_no_row(unbroken: pa.Table, folder: Path, tmp_path: Path) -> None:
     kinds = DECODER, "ray::MapWorker", "ray::MapBatches(fed)", "ray::Feed"
     killer = Killer(*kinds)
@@ -159,7 +166,8 @@ def test_two_actors_give_the_same_rows_in_the_same_order(unbroken: pa.Table, fol
     assert open_store(tmp_path / "store").read().equals(unbroken)
 
 
-def test_units_are_cut_as_they_are_wanted(cluster: Any, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cluster", "short")
+def test_units_are_cut_as_they_are_wanted(folder: Path, tmp_path: Path) -> None:
     listed, most = 0, 0
 
     def items() -> Iterator[Any]:

@@ -146,8 +146,9 @@ def best_classes(model: Model, logits: Tensor | None, chances: Tensor) -> list[P
 
 
 def _scores_of_classes(forward: Forward, row: int) -> tuple[Tensor, Tensor]:
-    chances = probabilities(forward)[row].cpu()
-    logits = forward.logits.detach().float()[row].cpu()
+    alone = replace(forward, logits=forward.logits[row : row + 1])  # each row asks: not for all rows each time
+    chances = probabilities(alone)[0].cpu()
+    logits = alone.logits.detach().float()[0].cpu()
     logits = logits.flatten(1).mean(1) if logits.ndim > 1 else logits
     if len(chances) == 1:  # one output has two sides
         return torch.cat((-logits, logits)), torch.cat((1 - chances, chances))

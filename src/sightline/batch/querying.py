@@ -199,9 +199,9 @@ def _refuse_writing(connection: Any, sql: str) -> None:
     if len(kinds) != 1:
         raise ParameterError(f"{len(kinds)} SQL statements came; wanted one that reads the store.")
     if kinds[0] not in (StatementType.SELECT, StatementType.EXPLAIN, StatementType.MULTI):  # the last is a PIVOT
-        said = sql.split()[0].upper()
         raise ParameterError(
-            f"{said} was asked of a store; it can only be read: SELECT, WITH, DESCRIBE, SUMMARIZE, PIVOT, EXPLAIN."
+            f"{kinds[0].name} was asked of a store; it can only be read: SELECT, WITH, DESCRIBE, SUMMARIZE, PIVOT, "
+            "EXPLAIN."
         )
 
 
@@ -218,7 +218,10 @@ def _one_line(error: str, store: Store) -> str:
 
 def _no_column(name: str, store: Store) -> str:
     there = store.schema.names
-    return f"there is no column {name}.{suggest(name, there)} The table explanations has {', '.join(there)}."
+    return (
+        f"there is no column {name}.{suggest(name, [*there, *IMAGES.names])} The table explanations has "
+        f"{', '.join(there)}; images has {', '.join(IMAGES.names)}."
+    )
 
 
 def _no_table(name: str, _: Store) -> str:

@@ -1,6 +1,6 @@
 """The Ray engine: units go through a pool of actors, each a local engine in small, on a cluster or here.
 
-A block of the data set is one unit, so that batches are made of the same images as locally, whatever is restarted.
+A block of the data set is whole units, so that batches are made of the same images as locally, whatever is restarted.
 Files are read by our own decoding and not by Ray's readers, which turn no picture as its EXIF says and know no limits.
 """
 
@@ -10,6 +10,7 @@ import os
 import pickle
 import platform
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -30,8 +31,8 @@ from sightline.paths import shown
 
 __all__ = ["run_ray"]
 
-_AHEAD = 3  # units that an actor has: one is explained, one decoded, one waits
-_TRIES = 3  # that a unit may take its actor down before the run ends
+_AHEAD = 3  # blocks that an actor has: one is explained, one decoded, one waits
+_TRIES = 3  # that a block may take its actor down before the run ends
 
 
 def run_ray(
@@ -47,14 +48,15 @@ def run_ray(
         feed = Feeding(ray, units, ahead=(_AHEAD + 1) * actors.count + 2)
         with feed:
             for block in _blocks(ray, work, actors, feed, is_known):
-                number, found = pickle.loads(block)  # noqa: S301 - our own actors' bytes
-                if isinstance(found, SightlineError):
-                    raise found
-                yield Outcome(feed.done(number), *found)
+                number, found, seconds = pickle.loads(block)  # noqa: S301 - our own actors' bytes
+                for unit, one in zip(feed.done(number, seconds), found, strict=False):
+                    if isinstance(one, SightlineError):
+                        raise one
+                    yield Outcome(unit, *one)
 
 
 def _blocks(ray: Any, work: Work, actors: Actors, feed: Feeding, is_known: IsKnown) -> Iterator[bytes]:
-    """Yield what the actors say of each unit, in the units' order."""
+    """Yield what the actors say of each block, in the blocks' order."""
     sent = ray.put(is_known), _sent(ray, work.job)
     pool = ray.data.ActorPoolStrategy(
         size=actors.count,
@@ -63,7 +65,7 @@ def _blocks(ray: Any, work: Work, actors: Actors, feed: Feeding, is_known: IsKno
         enable_true_multi_threading=True,
     )
     with ray.data.DataContext.current(_context(ray)):
-        given = ray.data.from_items([{"unit": b""}]).map_batches(
+        given = ray.data.from_items([{"units": b""}]).map_batches(
             partial(fed, feed.actor), batch_format="pyarrow", num_cpus=0
         )
         found = given.map_batches(
@@ -77,7 +79,7 @@ def _blocks(ray: Any, work: Work, actors: Actors, feed: Feeding, is_known: IsKno
         )
     try:
         for table in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield from (one for one in table["unit"].to_pylist() if one)
+            yield from (one for one in table["outcomes"].to_pylist() if one)
     except ray.exceptions.RayTaskError:
         raise  # what no one foresaw in an actor: where it arose is wanted
     except ray.exceptions.RayError as error:
@@ -97,7 +99,7 @@ def _sent(ray: Any, job: Job) -> Any:
 
 
 def _context(ray: Any) -> Any:
-    """Return settings for blocks of one unit, in order, without bars."""
+    """Return settings for blocks that are left as they are, in order, without bars."""
     context = ray.data.DataContext.get_current().copy()
     context.target_max_block_size = 1
     context.execution_options.preserve_order = True
@@ -126,36 +128,44 @@ class Explainer:
             self.error = error
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Explain a unit; an error that ends the run is handed on as it is, without where in Ray it arose."""
-        said = block["unit"][0].as_py()
-        return pa.table({"unit": pa.array([self._explained(said) if said else b""], pa.large_binary())})
+        """Explain a block; an error that ends the run is handed on as it is, without where in Ray it arose."""
+        said = block["units"][0].as_py()
+        return pa.table({"outcomes": pa.array([self._explained(said) if said else b""], pa.large_binary())})
 
     def _explained(self, said: bytes) -> bytes:
-        number, unit = pickle.loads(said)  # noqa: S301 - our own driver's bytes
-        try:
-            found = self._outcome(number, unit)
-        except SightlineError as error:
-            return pickle.dumps((number, error))
-        return pickle.dumps((number, (found.contents, found.rows)))
-
-    def _outcome(self, number: int, unit: Unit) -> Outcome:
-        if self.error is not None:
-            raise self.error
-        if not set(unit.asks) <= {ask.hash for ask in self.work.asks}:
-            raise ModelError(f"{self.work.job.name}: other weights or preprocessing on {platform.node()} than here.")
+        number, units = pickle.loads(said)  # noqa: S301 - our own driver's bytes
         with self.decoding:
-            images = next(self.decoders.map(iter([unit.items])))
+            images = [] if self.error else list(self.decoders.map(iter([unit.items for unit in units])))
         with self.explaining:
-            self._refuse_deadly(number, unit)
-            torch.set_num_threads(self.threads)  # of this thread alone: each call may have another
-            return outcome_of(self.work, unit, images, self._fresh(unit, images))
+            began = time.perf_counter()
+            found = list(self._outcomes(number, units, images))
+            return pickle.dumps((number, found, time.perf_counter() - began))
 
-    def _refuse_deadly(self, number: int, unit: Unit) -> None:
+    def _outcomes(
+        self, number: int, units: Sequence[Unit], images: Sequence[list[Decoded]]
+    ) -> Iterator[tuple[Any, Any] | SightlineError]:
+        """Yield what is found for each unit, until an error that ends the run."""
+        try:
+            self._refuse(number, units)
+            torch.set_num_threads(self.threads)  # of this thread alone: each call may have another
+            for unit, decoded in zip(units, images, strict=True):
+                found = outcome_of(self.work, unit, decoded, self._fresh(unit, decoded))
+                yield found.contents, found.rows
+        except SightlineError as error:
+            yield error
+
+    def _refuse(self, number: int, units: Sequence[Unit]) -> None:
+        """Raise what no image could make right."""
         import ray
 
+        if self.error is not None:
+            raise self.error
+        if not {ask for unit in units for ask in unit.asks} <= {ask.hash for ask in self.work.asks}:
+            raise ModelError(f"{self.work.job.name}: other weights or preprocessing on {platform.node()} than here.")
         if ray.get(self.feed.tried.remote(number)) > _TRIES:
+            more = sum(len(unit.items) for unit in units) - 1
             raise SightlineError(
-                f"{shown(unit.items[0].uri)} and the {len(unit.items) - 1} after it: explaining them ended the process "
+                f"{shown(units[0].items[0].uri)} and the {more} after it: explaining them ended the process "
                 f"that did it, {_TRIES} times; look at its memory, and take a smaller --batch-size."
             )
 
