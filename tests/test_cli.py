@@ -216,6 +216,9 @@ def test_usage_errors_exit_with_2_and_keep_json_on_stdout(work: Path) -> None:
     run = sightline(work, "explain", "one.png", "--modl", "x", "--json")
     assert run.returncode == 2
     assert json.loads(run.stdout)["errors"][0]["message"].startswith("No such option")
+    missing = sightline(work, "export", "store", "--out", "x").stderr
+    assert missing.startswith("error: Missing option '--to'. Choose from: png, npz,")
+    assert missing.count("\n") == 1
 
 
 def test_ctrl_c_says_so_and_leaves_nothing_half_written(work: Path) -> None:

@@ -128,7 +128,8 @@ def main() -> None:
     except OSError as error:
         code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except _USAGE_ERRORS as error:
-        code = _fail(error.format_message(), error.exit_code)
+        said = " ".join(error.format_message().split())  # the choices of a missing option come on a line each
+        code = _fail(said, error.exit_code)
     if code == _INTERRUPTED:  # also what Typer itself makes of Ctrl-C
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends what is left to do without a word
         typer.echo("interrupted", err=True)
