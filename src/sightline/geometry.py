@@ -182,7 +182,7 @@ class Geometry:
         Raises InputError for another shape.
         """
         _check_shape(values, self.tensor, "the input")
-        found = _resampled(values, *(self._onto_original(axis) for axis in (0, 1)))
+        found = _resampled(values, *(self.weights_onto_original(axis) for axis in (0, 1)))
         found[..., ~self.seen()] = np.nan
         return found
 
@@ -241,7 +241,8 @@ class Geometry:
         centres = (np.arange(self.original[axis]) + 0.5) * self.resized[axis] / self.original[axis]
         return np.asarray(centres - self.offset[axis])
 
-    def _onto_original(self, axis: int) -> csr_array:
+    def weights_onto_original(self, axis: int) -> csr_array:
+        """Return the weights (H, h) or (W, w) by which `to_original` brings an axis to the original's pixels."""
         return _weights_onto_original(self, axis)
 
     def _onto_tensor(self, axis: int) -> csr_array:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from sightline.batch.decoding import Decoded
 from sightline.batch.job import Ask, Job, asks_of, plan_of
+from sightline.batch.maps import stored_map
 from sightline.batch.names import digest, item_digest
 from sightline.engine import explain_batch
 from sightline.errors import LayerError, ModelError, ParameterError, RefusedError, SightlineError
@@ -24,7 +24,7 @@ from sightline.paths import why
 from sightline.plan import Plan
 from sightline.samples import Failure, Sample
 
-__all__ = ["Work", "rows_of", "shape_of", "stored_map"]
+__all__ = ["Work", "rows_of", "shape_of"]
 
 Row = dict[str, Any]
 
@@ -240,27 +240,6 @@ def _about(work: Work, one: Decoded, ask: Ask) -> Row:
         "parameters": ask.parameters,
         "asked": ask.target,
     }
-
-
-def stored_map(e: Explanation, shape: Sequence[int]) -> tuple[np.ndarray, float]:
-    """Return an explanation's map over the whole original at the store's size, float16 of magnitude 1 at most, and its
-    scale: their product is the map. NaN where the model never saw the original.
-    """
-    values = e.at_input()
-    if e.geometry is None:
-        small = _averaged(values, shape)
-    else:
-        small = replace(e.geometry, original=(shape[0], shape[1])).to_original(values)
-    scale = float(np.nanmax(np.abs(small), initial=0.0))
-    return (small / (scale or 1.0)).astype(np.float16), scale
-
-
-def _averaged(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Return a series' or volume's map at another size, each value the mean of what lies there."""
-    given = torch.from_numpy(np.array(values))[None, None]
-    if len(shape) == 1:
-        return F.adaptive_avg_pool1d(given, shape[0])[0, 0].numpy()
-    return F.adaptive_avg_pool3d(given, (shape[0], shape[1], shape[2]))[0, 0].numpy()
 
 
 def _coverage(e: Explanation) -> dict[str, Any] | None:
