@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,8 @@ def test_the_users_model_and_the_global_random_state_are_left_alone() -> None:
 
 
 def test_seeds_are_reproducible_and_differ() -> None:
-    first, again, other = (tensors(randomized(net(ConvNet()), seed=s))["head.weight"] for s in (1, 1, 2))
+    module = ConvNet()
+    first, again, other = (tensors(randomized(net(copy.deepcopy(module)), seed=s))["head.weight"] for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
