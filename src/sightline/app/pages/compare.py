@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -93,13 +94,19 @@ def _filled(subject: Subject, axes: Axes, looks: Looks, width: int) -> bool:
 
 
 def _fill(subject: Subject, missing: Sequence[Cell], show: Callable[[Cell], None], tick: Callable[[int], None]) -> None:
-    shown = 0.0
-    for cell in missing:
-        if time.monotonic() - shown > _SECONDS_BETWEEN:
+    at, last = 0.0, None
+
+    def ticked(cell: Cell, passes: int) -> None:
+        """Show the grid with what was made before, once a cell, also where this one takes long and that did not."""
+        nonlocal at, last
+        tick(passes)
+        if last is not cell and time.monotonic() - at > _SECONDS_BETWEEN:
             show(cell)
-            shown = time.monotonic()
-        tick(0)
-        outcome(subject, cell, tick)
+            at, last = time.monotonic(), cell
+
+    for cell in missing:
+        ticked(cell, 0)
+        outcome(subject, cell, partial(ticked, cell))
 
 
 def _grid(subject: Subject, axes: Axes, looks: Looks, width: int, working: Cell | None) -> str:
