@@ -16,7 +16,7 @@ app: $(VENV)/.demo
 	$(BIN)/sightline app
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadgroup tests
+	$(BIN)/python -m pytest -n 3 tests
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from typing import Any
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
@@ -12,3 +15,22 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what they put into the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Modules whose servers, browsers, clusters and runs are made once: by one worker, not by each.
+_TOGETHER = re.compile(
+    r"(?:^|/)(test_(?:app_\w+|batch_(?:audit|kill|ray)|card|demo_scenes|demo_story|report_browser|saved"
+    r"|training_demo|training_report_browser))\.py::"
+)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out tests one by one, and those of the modules above all to one worker: pytest-xdist's own groups do nothing
+    under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):  # the way in which xdist lets a scope be chosen
+        def _split_scope(self, nodeid: str) -> str:
+            found = _TOGETHER.search(nodeid)
+            return found[1] if found else nodeid
+
+    return Together(config, log)

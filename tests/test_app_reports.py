@@ -141,7 +141,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (1280, "dark"), (390, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_pages_are_seen(browser: Any, address: str, tmp_path: Path, width: int, scheme: str) -> None:
     for name, query in (("errors", "errors?report=mistakes"), ("trust", "errors?report=trust"), ("trainings",) * 2):
         with apps.visit(browser, f"{address}/{query}", width, scheme) as page:

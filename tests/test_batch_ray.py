@@ -32,7 +32,7 @@ from sightline.models.load import load
 from sightline.models.model import Model
 
 pytest.importorskip("ray.data", reason="Ray is not installed")
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # one cluster for all of them
+pytestmark = pytest.mark.slow
 
 IMAGES = 44
 UNIT = 4
