@@ -49,7 +49,7 @@ def run_ray(
         with feed:
             for block in _blocks(ray, work, actors, feed, is_known):
                 number, found, seconds = pickle.loads(block)  # noqa: S301 - our own actors' bytes
-                for unit, one in zip(feed.done(number, seconds), found, strict=False):
+                for unit, one in zip(feed.done(number, seconds), found, strict=True):  # shorter only by an error
                     if isinstance(one, SightlineError):
                         raise one
                     yield Outcome(unit, *one)
