@@ -1,12 +1,15 @@
-"""Each test process and what it starts have one thread, or torch's would fight over the cores, and hear Ctrl-C."""
+"""Each test process and what it starts have one thread, or torch's would fight over the cores, and hear Ctrl-C; each
+test draws the same random numbers, whatever ran before it."""
 
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +18,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what they put into the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
 
 # Modules whose servers, browsers, clusters and runs are made once: by one worker, not by each.
 _TOGETHER = re.compile(

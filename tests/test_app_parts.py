@@ -184,7 +184,7 @@ def test_a_fault_of_ours_is_a_sentence_on_the_page_and_a_traceback_in_the_termin
         with told():
             raise ZeroDivisionError("nobody expected this")
 
-    page = AppTest.from_function(script).run()
+    page = AppTest.from_function(script).run(timeout=60)
     assert page.error[0].value.startswith("This page failed, which it should not (ZeroDivisionError)")
     assert "nobody expected this" not in page.error[0].value
     assert "nobody expected this" in caplog.text
