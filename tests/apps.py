@@ -52,7 +52,7 @@ def started(line: list[str], folder: Path | None = None) -> Iterator[str]:
         yield address
     finally:
         server.terminate()
-        server.communicate(timeout=20)
+        server.communicate(timeout=60)
 
 
 def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:

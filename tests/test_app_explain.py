@@ -127,7 +127,7 @@ def test_the_photo_can_be_put_beside_the_map_and_zoomed(browser: Any, address: s
         page.get_by_role("button", name="Photo", exact=True).click()
         assert maps.count() == 0
         page.get_by_role("button", name="Flicker").click()
-        maps.wait_for(timeout=3000)
+        maps.wait_for()
         page.get_by_role("button", name="Map", exact=True).click()
         stage = page.get_by_role("group", name=re.compile("grad_cam for ring"))
         stage.focus()

@@ -100,8 +100,8 @@ class Server:
         return int(self.line())
 
     def orphans(self) -> list[int]:
-        """Return the workers that outlived their run by five seconds."""
-        until = time.monotonic() + 5
+        """Return the workers that outlived their run by half a minute."""
+        until = time.monotonic() + 30
         while found := [p for server in begun_by(self.process.pid) for p in begun_by(server)]:
             if time.monotonic() > until:
                 return found
