@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 _CUT_OFF = """() => [...document.querySelectorAll('svg text')].filter(text => {
     const box = text.getBoundingClientRect(), svg = text.ownerSVGElement;
