@@ -289,9 +289,11 @@ class Nodes:
 @pytest.mark.parametrize(
     ("nodes", "asked", "device", "wanted"),
     [
-        ([{"CPU": 8}], None, "cpu", Actors(1, 8, 0, 8, 4)),
+        ([{"CPU": 8}], None, "cpu", Actors(4, 2, 0, 2, 1)),
+        ([{"CPU": 2}], None, "cpu", Actors(2, 1, 0, 1, 1)),
+        ([{}], None, "cpu", Actors(1, 1, 0, 1, 1)),
         ([{"CPU": 8}], 3, "cpu", Actors(3, 2, 0, 2, 1)),
-        ([{"CPU": 4}, {"CPU": 4}], None, "cpu", Actors(2, 4, 0, 4, 2)),
+        ([{"CPU": 16}, {"CPU": 3}, {}], None, "cpu", Actors(7, 2, 0, 2, 1)),
         ([{"CPU": 5}, {"CPU": 5}], 3, "cpu", Actors(3, 2, 0, 2, 1)),
         ([{"CPU": 2}], 5, "cpu", Actors(5, 1, 0, 1, 1)),
         ([{"CPU": 16, "GPU": 4}, {"CPU": 8}], None, "cuda", Actors(4, 5, 1, 5, 2)),

@@ -28,6 +28,7 @@ __all__ = ["Actors", "actors_of", "connected"]
 _ANSWERS = 5.0
 _STORE_BYTES = 256 << 20  # units and rows pass through it, no pictures
 _FOLDER = "sightline-ray-"
+_MOST = 4  # actors on one machine's CPUs, unless more are asked for: each holds the model
 _SOCKETS = 90  # bytes that our folder and Ray's own add to the path of a socket, which has 107 at most
 _PASSED_ON = ("SIGHTLINE_", "KERAS_", "OMP_NUM_THREADS", "PYTHONPATH", "TORCH_HOME", "HF_")
 # Only in the first arena does the C library keep what is freed (see memory.py), and actors' threads have others.
@@ -75,18 +76,20 @@ def connected(address: str | None, actors: int | None) -> Iterator[tuple[Any, bo
 
 
 def actors_of(ray: Any, asked: int | None, device: str, *, own: bool) -> Actors:
-    """Return how a cluster is shared: without a number, an actor for each GPU, or on CPUs for each machine.
+    """Return how a cluster is shared: without a number, an actor for each GPU, or on CPUs up to four on a machine.
 
     Raises ParameterError for none, or more than there are GPUs for.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    count = asked if asked is not None else gpus if device == "cuda" else len(nodes)
+    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    ours = gpus if device == "cuda" else max(1, sum(min(_MOST, here) for here in cpus))
+    count = ours if asked is None else asked
     if asked == 0:
         raise ParameterError("--workers 0: with --engine ray they are the actors that explain; wanted 1 or more.")
     if device == "cuda" and not 0 < count <= gpus:
         raise ParameterError(f"--workers {count}: the cluster has {gpus} GPUs, and each actor takes one.")
-    share = _share([int(node.get("CPU", 0)) for node in nodes], count)
+    share = _share(cpus, count)
     limited = own or "OMP_NUM_THREADS" in os.environ
     threads = min(share, torch.get_num_threads()) if limited else share
     return Actors(count, share, int(device == "cuda"), threads, max(1, share // 2))

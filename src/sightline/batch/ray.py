@@ -40,7 +40,7 @@ def run_ray(
 ) -> Generator[Outcome]:
     """Yield the outcome of each unit, in their order; units of which all is known at the start are not explained again.
 
-    ``workers`` are actors that explain; None is one for each GPU, or on CPUs one for each machine.
+    ``workers`` are actors that explain; None is one for each GPU, or on CPUs up to four on a machine.
     Raises what the local engine does, InputError without Ray or its cluster, ParameterError for no actors.
     """
     with connected(address, workers) as (ray, own):
