@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands import sightline
 from sightline.cli.console import file_part
 from sightline.cli.session import parse_parameters, parse_preprocessing
 from sightline.demo.scenes import scene
@@ -48,14 +48,6 @@ def work(tmp_path: Path) -> Path:
     (tmp_path / "text.jpg").write_text("I am no image")
     (tmp_path / "factory.py").write_text(FACTORY)
     return tmp_path
-
-
-def sightline(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-    code = "from sightline.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=work, capture_output=True, text=True, env=environment, timeout=120
-    )
 
 
 def error_line(run: subprocess.CompletedProcess[str]) -> str:
@@ -222,15 +214,12 @@ def test_usage_errors_exit_with_2_and_keep_json_on_stdout(work: Path) -> None:
 
 
 def test_ctrl_c_says_so_and_leaves_nothing_half_written(work: Path) -> None:
-    code = (
-        "import sightline.cli.explain as e\n"
+    interrupting = (
         "def interrupted(*_, **__): raise KeyboardInterrupt\n"
         "import sightline.explanation\n"
         "sightline.explanation.Explanation.render = interrupted\n"
-        "from sightline.cli.main import main; main()"
     )
-    command = [sys.executable, "-c", code, "explain", "one.png", "--model", "demo/honest", "--out", "o"]
-    run = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120)
+    run = sightline(work, "explain", "one.png", "--model", "demo/honest", "--out", "o", before=interrupting)
     assert run.returncode == 130
     assert run.stderr.strip() == "interrupted"
     assert list((work / "o").iterdir()) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands import sightline
 from sightline.cli.main import main
 from sightline.demo.scenes import STAR, ground, scenes
 from sightline.errors import ImageError
@@ -38,14 +38,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(sets["stars"][n]).save(root / "broken" / f"{n:02}.jpg")
     (root / "broken" / "bad.jpg").write_text("I am no image")
     return root
-
-
-def sightline(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-    code = "from sightline.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=work, capture_output=True, text=True, env=environment, timeout=120
-    )
 
 
 FAST = ("--model", "demo/cheating", "--target", "star", "--count", "3", "--samples", "4")
@@ -129,14 +121,12 @@ def test_help_has_examples_and_does_not_load_torch(work: Path, command: str) -> 
 
 
 def test_ctrl_c_says_so_and_leaves_nothing_half_written(work: Path) -> None:
-    code = (
+    interrupting = (
         "def interrupted(*_, **__): raise KeyboardInterrupt\n"
         "import sightline.concept.results as r\n"
         "r.Concepts.render = interrupted\n"
-        "from sightline.cli.main import main; main()"
     )
-    command = [sys.executable, "-c", code, "concepts", "stars", *FAST, "--out", "i"]
-    run = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120)
+    run = sightline(work, "concepts", "stars", *FAST, "--out", "i", before=interrupting)
     assert run.returncode == 130
     assert run.stderr.strip() == "interrupted"
     assert list((work / "i").iterdir()) == []

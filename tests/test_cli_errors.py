@@ -6,9 +6,7 @@ import base64
 import csv
 import io
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands import sightline
 from sightline.cli.main import main
 from sightline.demo.scenes import CLASSES, scenes
 from sightline.evaluation.mistakes.confusions import ModelErrors, find_errors
@@ -41,14 +40,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("work")
     filled(root / "marked", 0.6)
     return root
-
-
-def sightline(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-    code = "from sightline.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=work, capture_output=True, text=True, env=environment, timeout=120
-    )
 
 
 def run_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, Any]:
