@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["sightline"]
+__all__ = ["python", "sightline"]
 
 _MAIN = "from sightline.cli.main import main; main()"
 _PARENT = """
@@ -56,16 +56,21 @@ os._exit(code if isinstance(code, int) else int(code is not None))  # without ta
 
 def sightline(folder: Path, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run ``sightline`` with arguments in a folder; what is not to be a user's own goes ``before`` it, in Python."""
+    return python(folder, before + _MAIN, *arguments)
+
+
+def python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a folder, in a process of its own in which warnings are errors."""
     with tempfile.TemporaryDirectory() as aside:
         out, err = Path(aside, "out"), Path(aside, "err")
-        asked = {"folder": str(folder), "arguments": arguments, "out": str(out), "err": str(err)}
+        asked = {"folder": str(folder), "arguments": arguments, "out": str(out), "err": str(err), "code": code}
         parent = _parent()
         assert parent.stdin is not None
         assert parent.stdout is not None
-        parent.stdin.write(json.dumps(asked | {"code": before + _MAIN, "environment": _environment()}) + "\n")
+        parent.stdin.write(json.dumps(asked | {"environment": _environment()}) + "\n")
         parent.stdin.flush()
-        code = int(parent.stdout.readline())
-        return subprocess.CompletedProcess(["sightline", *arguments], code, out.read_text(), err.read_text())
+        ended = int(parent.stdout.readline())
+        return subprocess.CompletedProcess(["sightline", *arguments], ended, out.read_text(), err.read_text())
 
 
 def _environment() -> dict[str, str]:

@@ -1,12 +1,11 @@
-"""What the README shows is run: its commands through a shell, its snippets in fresh processes."""
+"""What the README shows is run: its commands and its snippets, each in a process of its own."""
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 import apps
+from commands import python, sightline
 from sightline.demo.story import save_scenes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,11 +30,14 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(work: Path, command: list[str]) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, env=environment, timeout=120)
+def succeeded(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def run(work: Path, command: str) -> None:
+    """Run a command of one line as a shell takes it apart."""
+    succeeded(sightline(work, *shlex.split(command, comments=True)[1:]))
 
 
 def opened(work: Path, command: str) -> None:
@@ -55,13 +58,13 @@ def test_a_command_of_the_readme_runs(work: Path, command: str) -> None:
         return
     first = next(c for c in COMMANDS if c.endswith("--out store"))
     if " store" in command and command != first:  # what asks a store comes after what made it
-        run(work, ["bash", "-c", first])
-    run(work, ["bash", "-c", command])
+        run(work, first)
+    run(work, command)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_a_snippet_of_the_readme_runs(work: Path, snippet: str) -> None:
-    run(work, [sys.executable, "-W", "error", "-c", snippet])
+    succeeded(python(work, snippet))
 
 
 def test_the_picture_is_there_and_every_link_leads_somewhere() -> None:
