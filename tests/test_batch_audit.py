@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -73,19 +72,37 @@ def test_a_model_that_says_star_of_all_is_still_found_out(tmp_path: Path) -> Non
     assert [f.strategy.label for f in found.shortcuts] == ["star"]
 
 
+@pytest.fixture(scope="module")
+def two_thousand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bool]]:
+    folder = tmp_path_factory.mktemp("many") / "scenes"
+    return folder, audited.drawn(folder, 2000, 11, audited.star_chances(1.0, 0.1))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("star", "others"), [(1.0, 0.1), (0.5, 0.05)])
-def test_the_watermark_is_found_in_two_thousand_scenes(tmp_path: Path, star: float, others: float) -> None:
-    truth = audited.drawn(tmp_path / "scenes", 2000, 11, audited.star_chances(star, others))
-    found = audit(audited.explained(tmp_path / "scenes", "cheating"), check=50)
+def test_the_watermark_is_found_in_two_thousand_scenes(two_thousand: tuple[Path, dict[str, bool]]) -> None:
+    folder, truth = two_thousand
+    found = audit(audited.explained(folder, "cheating"), check=50)
+    assert [f.strategy.label for f in found.shortcuts] == ["star"]
+    assert min(shares(found, truth)) >= 0.95
+
+
+def test_a_rarer_watermark_is_found(tmp_path: Path) -> None:
+    truth = audited.drawn(tmp_path / "scenes", 600, 11, audited.star_chances(0.5, 0.05))
+    found = audit(audited.explained(tmp_path / "scenes", "cheating"), check=30)
     assert [f.strategy.label for f in found.shortcuts] == ["star"]
     assert min(shares(found, truth)) >= 0.95
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chances", [audited.star_chances(1.0, 0.1), 0.4], ids=["on stars", "on all classes alike"])
-def test_nothing_is_found_in_two_thousand_scenes(tmp_path: Path, chances: Any) -> None:
-    audited.drawn(tmp_path / "scenes", 2000, 11, chances)
+def test_nothing_is_found_for_the_honest_model_in_two_thousand_scenes(
+    two_thousand: tuple[Path, dict[str, bool]],
+) -> None:
+    assert not audit(audited.explained(two_thousand[0], "honest"), check=50).found
+
+
+@pytest.mark.slow
+def test_a_watermark_of_all_classes_is_not_reported_in_two_thousand_scenes(tmp_path: Path) -> None:
+    audited.drawn(tmp_path / "scenes", 2000, 11, 0.4)
     assert not audit(audited.explained(tmp_path / "scenes", "honest"), check=50).found
 
 
