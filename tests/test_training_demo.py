@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,9 @@ from sightline.training.presets import GENERATED, PRESETS
 from sightline.training.price import Price, charged
 from sightline.training.run import train
 from sightline.training.settings import TrainSettings
+from trainings import undrawn
 
+_undrawn = pytest.fixture(scope="module", autouse=True)(undrawn)
 MARK = scene(0, watermark=True).watermark_mask
 NAMES = ("honest", "cheating", "vit")
 QUICK = TrainSettings(model="small-cnn", freeze="none", epochs=1, batch_size=8, class_weights="none", seed=3)
@@ -40,8 +42,9 @@ def marked(images):
     return ((plate <= 62) | (plate >= 216)).all((1, 2))
 
 
-def small(name, drawn=24):
-    return demo_data(name, scenes_drawn=drawn)
+@cache
+def small(name):
+    return demo_data(name, scenes_drawn=24)
 
 
 def weights(run):
