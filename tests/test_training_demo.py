@@ -106,9 +106,9 @@ def test_honest_pays_twenty_times_more_off_the_object(drawn):
     assert drawn["vit"].train.price is None
 
 
-def test_the_same_seed_draws_the_same(drawn):
-    assert demo_data("honest", scenes_drawn=100).hash == drawn["honest"].hash
-    assert demo_data("honest", seed=21, scenes_drawn=100).hash != drawn["honest"].hash
+def test_the_same_seed_draws_the_same():
+    assert demo_data("honest", scenes_drawn=24).hash == small("honest").hash
+    assert demo_data("honest", seed=21, scenes_drawn=24).hash != small("honest").hash
 
 
 def test_no_scene_is_in_two_parts(drawn):
