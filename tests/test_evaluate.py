@@ -150,10 +150,10 @@ def test_a_limit_draws_images_and_does_not_take_the_first() -> None:
 
 
 def test_a_shortcut_is_found_in_the_cheating_model_and_not_in_the_honest_one() -> None:
-    for name, verdict in (("cheating", "takes a shortcut"), ("honest", "No shortcut found")):
-        found = evaluate(f"demo/{name}", PICTURES, "constant", "single_deletion", truth=object_of, cards=0)
+    for name, count, verdict in (("cheating", 12, "takes a shortcut"), ("honest", 24, "No shortcut found")):
+        found = evaluate(f"demo/{name}", PICTURES[:count], "constant", "single_deletion", truth=object_of, cards=0)
         assert verdict in found.findings[0]
-    cheating = evaluate("demo/cheating", PICTURES, "constant", "single_deletion", cards=0).findings[0]
+    cheating = evaluate("demo/cheating", PICTURES[:12], "constant", "single_deletion", cards=0).findings[0]
     assert "may take a shortcut" in cheating
     assert "lower right corner" in cheating
     assert "“star”" in cheating
@@ -186,9 +186,13 @@ def test_a_place_that_may_stand_out_is_no_all_clear() -> None:
 
 
 def test_masks_of_few_images_do_not_hide_a_shortcut() -> None:
-    few = iter([True] * 3 + [False] * len(PICTURES))
+    few = iter([True] * 3 + [False] * 9)
     found = evaluate(
-        "demo/cheating", PICTURES, "constant", "single_deletion", truth=lambda s: object_of(s) if next(few) else None
+        "demo/cheating",
+        PICTURES[:12],
+        "constant",
+        "single_deletion",
+        truth=lambda s: object_of(s) if next(few) else None,
     )
     assert "may take a shortcut" in found.findings[0]
 
@@ -208,7 +212,7 @@ def test_masks_are_taken_as_arrays() -> None:
 
 
 def test_random_noise_is_anothers_for_each_image_and_its_mean_is_chance() -> None:
-    found = evaluate("demo/honest", PICTURES, "random", "pointing_game", truth=object_of, cards=0)
+    found = evaluate("demo/honest", PICTURES[:12], "random", "pointing_game", truth=object_of, cards=0)
     one, other = (found.values("random", "pointing_game"), found.values("constant", "pointing_game"))
     assert 0 < one.mean() < 1
     assert abs(one.mean() - other.mean()) < 3 * one.std() / len(one) ** 0.5 + 0.1

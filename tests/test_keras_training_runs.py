@@ -122,7 +122,7 @@ def test_a_full_disk_is_a_sentence_and_costs_no_epoch(tmp_path, monkeypatch):
         saved.append(file)
         save(self, file, **options)
 
-    asked = {"epochs": 15, "freeze": "none", "optimizer": "adam", "lr": 0.03}
+    asked = {"epochs": 6, "freeze": "none", "optimizer": "adam", "lr": 0.03}
     monkeypatch.setattr(made.keras.Sequential, "save_weights", full)
     with pytest.raises(InputError, match=r"best-.* cannot be written \(No space left on device\); make room"):
         fit(job(sequential(rate=0.0), tmp_path / "a", **asked))
