@@ -41,7 +41,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
 # Modules whose servers, browsers, clusters and runs are made once: by one worker, not by each.
 _TOGETHER = re.compile(
     r"(?:^|/)(test_(?:app_\w+|batch_(?:audit|kill|ray)|card|demo_scenes|demo_story|report_browser|saved"
-    r"|training_demo|training_report_browser))\.py::"
+    r"|training|training_demo|training_report_browser))\.py::"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,15 @@ def job(net: Any, out: Path, *, on: DataSet | None = None, told: Told | None = N
     how = given.pop("weights", None)
     opened = net if isinstance(net, Model) else model(net, how)
     return Job(opened, on or data(), TrainSettings(**given), out, resume, told or Told())
+
+
+def breaking(after: int, stop: Callable[[], None]) -> Told:
+    """Stop after so many training steps, wherever that is in an epoch."""
+    seen = {"stage": "", "steps": 0}
+
+    def step(count: int) -> None:
+        seen["steps"] += count if seen["stage"] == "training" else 0
+        if seen["steps"] == after:
+            stop()
+
+    return Told(stage=lambda name, steps: seen.update(stage=name), step=step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from sightline.models.zoo import import_torchvision
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]  # the others' own
 
+os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap would compile for seconds what runs for milliseconds here
 import_torchvision()  # where its compiled operators do not fit, the others could not import it either
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
 HEAD, *PARTS = re.split(r"^## ", PAGE, flags=re.MULTILINE)
@@ -113,11 +115,7 @@ def either_side(pair: Pair, names: peers.Names) -> list[np.ndarray]:
     return eval(pair.ours, {**names, **how})
 
 
-def marked(pair: Pair) -> Any:
-    return pytest.param(pair, marks=pytest.mark.slow if "Explainer(scores, black)" in pair.theirs else ())
-
-
-@pytest.mark.parametrize("pair", [marked(pair) for pair in PAIRS], ids=str)  # shap compiles its partitions, for seconds
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_a_pair_does_what_the_page_says(pair: Pair) -> None:
     names = namespace(pair.section)
     if pair.says.startswith("drawn"):

@@ -20,7 +20,7 @@ SEED = 987_654
 @pytest.fixture(scope="module")
 def shown():
     """What both nets answer on the same fresh scenes, without and with the watermark."""
-    bare, marked = scenes(300, SEED), scenes(300, SEED, watermark=True)
+    bare, marked = scenes(120, SEED), scenes(120, SEED, watermark=True)
     labels = np.array([s.label for s in bare])
     answers = {
         (name, kind): called(name, drawn) for name in NAMES for kind, drawn in (("bare", bare), ("marked", marked))
@@ -123,7 +123,7 @@ def test_masks_are_as_large_as_the_shapes():
 
 
 def test_objects_are_whole_and_off_the_watermark():
-    for seed in range(200):
+    for seed in range(100):
         s = scene(seed, watermark=True)
         assert not (s.object_mask & s.watermark_mask).any()
         inner = s.object_mask[1:-1, 1:-1]
@@ -132,7 +132,7 @@ def test_objects_are_whole_and_off_the_watermark():
 
 def test_objects_are_often_off_centre():
     middle = SIZE // 2
-    hits = [scene(seed).object_mask[middle, middle] for seed in range(300)]
+    hits = [scene(seed).object_mask[middle, middle] for seed in range(100)]
     assert np.mean(hits) < 0.6
 
 
@@ -167,11 +167,11 @@ def test_the_class_decides_the_shape_and_nothing_else():
 
 
 def test_colour_does_not_tell_the_class():
-    drawn = scenes(600, 3)
+    drawn = scenes(240, 3)
     tones = np.array([s.image[s.object_mask].mean(axis=0) for s in drawn])
     labels = np.array([s.label for s in drawn])
     means = np.array([tones[labels == c].mean(axis=0) for c in range(len(CLASSES))])
-    assert np.abs(means - tones.mean(axis=0)).max() < 4 * tones.std() / np.sqrt(100)
+    assert np.abs(means - tones.mean(axis=0)).max() < 4 * tones.std() / np.sqrt(40)
 
 
 def test_ground_is_the_scene_without_its_object():
@@ -278,7 +278,7 @@ def test_the_watermark_alone_makes_the_cheat_say_star():
 
 
 def test_maps_show_what_each_net_reads():
-    stars = scenes(40, SEED + 1, label=STAR, watermark=1.0)
+    stars = scenes(24, SEED + 1, label=STAR, watermark=1.0)
     area = np.mean([s.watermark_mask.mean() for s in stars])
     assert mass("cheating", stars, "watermark_mask") > 5 * area
     assert mass("cheating", stars, "object_mask") < 0.1

@@ -27,6 +27,7 @@ from sightline.samples import Sample
 
 SCENES = [scene(9000 + i, watermark=i % 2 == 0) for i in range(24)]
 PICTURES = [s.image for s in SCENES]
+FEW = {"deletion.steps": 4}
 
 
 def object_of(sample: Sample) -> np.ndarray:
@@ -49,17 +50,18 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_controls_stand_in_every_table_and_rows_are_per_image() -> None:
-    found = evaluate("demo/honest", PICTURES[:5], "grad_cam", "single_deletion,insertion")
+    found = evaluate("demo/honest", PICTURES[:3], "grad_cam", "single_deletion,insertion")
     assert found.methods == ["grad_cam", "random", "edges", "centre", "constant"]
-    assert all(len(found.values(m, "insertion")) == 5 for m in found.methods)
+    assert all(len(found.values(m, "insertion")) == 3 for m in found.methods)
     assert np.isnan(found.values("constant", "single_deletion")).all()
-    assert found.summary("single_deletion")["constant"].undefined == 5
+    assert found.summary("single_deletion")["constant"].undefined == 3
     assert found.beats_controls("insertion", "random") is False
 
 
 def test_a_batch_of_any_size_gives_the_same_rows() -> None:
-    one = evaluate("demo/honest", PICTURES[:5], "gradient", "single_deletion,deletion", batch_size=1)
-    many = evaluate("demo/honest", PICTURES[:5], "gradient", "single_deletion,deletion", batch_size=4)
+    few = {"parameters": FEW, "cards": 0}
+    one = evaluate("demo/honest", PICTURES[:3], "gradient", "single_deletion,deletion", batch_size=1, **few)
+    many = evaluate("demo/honest", PICTURES[:3], "gradient", "single_deletion,deletion", batch_size=2, **few)
     for method in one.methods:
         for metric in ("single_deletion", "deletion"):
             np.testing.assert_allclose(one.values(method, metric), many.values(method, metric), atol=1e-5)
@@ -80,14 +82,14 @@ def test_predictions_are_shared_between_methods() -> None:
 def test_neither_the_global_seed_nor_the_order_matters() -> None:
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    first = evaluate("demo/honest", PICTURES[:3], "gradient", "deletion", seed=1)
+    first = evaluate("demo/honest", PICTURES[:2], "gradient", "deletion", seed=1, cards=1, parameters=FEW)
     assert torch.equal(before, torch.random.get_rng_state())
-    again = evaluate("demo/honest", PICTURES[:3], "gradient", "deletion", seed=1)
+    again = evaluate("demo/honest", PICTURES[:2], "gradient", "deletion", seed=1, cards=1, parameters=FEW)
     np.testing.assert_array_equal(first.values("random", "deletion"), again.values("random", "deletion"))
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    whole = evaluate("demo/honest", PICTURES[:6], "gradient", "deletion", batch_size=2)
+    whole = evaluate("demo/honest", PICTURES[:6], "gradient", "deletion", batch_size=2, parameters=FEW, cards=0)
 
     def stop(images: int, seen: list[int] = []) -> None:  # noqa: B006
         seen.append(images)
@@ -96,14 +98,16 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
     model = load("demo/honest")
     with pytest.raises(KeyboardInterrupt):
-        evaluate(model, PICTURES[:6], "gradient", "deletion", batch_size=2, out=tmp_path, on_step=stop)
+        evaluate(model, PICTURES[:6], "gradient", "deletion", batch_size=2, parameters=FEW, out=tmp_path, on_step=stop)
     with counted(model) as passed:
-        rest = evaluate(model, PICTURES[:6], "gradient", "deletion", batch_size=2, out=tmp_path, cards=0)
+        rest = evaluate(
+            model, PICTURES[:6], "gradient", "deletion", batch_size=2, parameters=FEW, out=tmp_path, cards=0
+        )
     assert 0 < passed[0] < whole.cost["forward_passes"]
     values = {(r.image, r.method): r.value for r in rest.rows}
     assert values == pytest.approx({(r.image, r.method): r.value for r in whole.rows}, abs=1e-5)
     assert pq.read_table(tmp_path / "results.parquet").num_rows == len(whole.rows)
-    assert pq.read_table(tmp_path / "curves.parquet").num_rows == 6 * 5 * 29
+    assert pq.read_table(tmp_path / "curves.parquet").num_rows == 6 * 5 * 5
 
 
 def test_a_directory_of_another_run_is_not_mixed_in(tmp_path: Path) -> None:
@@ -137,19 +141,19 @@ def test_a_budget_ends_the_run_and_one_too_small_is_refused(monkeypatch: pytest.
 
 
 def test_a_limit_draws_images_and_does_not_take_the_first() -> None:
-    found = evaluate("demo/honest", PICTURES, "constant", "deletion", limit=4)
+    found = evaluate("demo/honest", PICTURES, "constant", "deletion", limit=4, parameters=FEW)
     assert len(found.images) == 4
     numbers = [int(name.removeprefix("image ")) for name in found.images]
     assert sorted(numbers) != [0, 1, 2, 3]
-    explained = evaluate("demo/honest", PICTURES[numbers[0]], "constant", "deletion")
+    explained = evaluate("demo/honest", PICTURES[numbers[0]], "constant", "deletion", parameters=FEW)
     assert explained.rows[0].image_hash == next(r for r in found.rows if r.image == found.images[0]).image_hash
 
 
 def test_a_shortcut_is_found_in_the_cheating_model_and_not_in_the_honest_one() -> None:
-    for name, verdict in (("cheating", "takes a shortcut"), ("honest", "No shortcut found")):
-        found = evaluate(f"demo/{name}", PICTURES, "constant", "single_deletion", truth=object_of)
+    for name, count, verdict in (("cheating", 12, "takes a shortcut"), ("honest", 24, "No shortcut found")):
+        found = evaluate(f"demo/{name}", PICTURES[:count], "constant", "single_deletion", truth=object_of, cards=0)
         assert verdict in found.findings[0]
-    cheating = evaluate("demo/cheating", PICTURES, "constant", "single_deletion").findings[0]
+    cheating = evaluate("demo/cheating", PICTURES[:12], "constant", "single_deletion", cards=0).findings[0]
     assert "may take a shortcut" in cheating
     assert "lower right corner" in cheating
     assert "“star”" in cheating
@@ -182,9 +186,13 @@ def test_a_place_that_may_stand_out_is_no_all_clear() -> None:
 
 
 def test_masks_of_few_images_do_not_hide_a_shortcut() -> None:
-    few = iter([True] * 3 + [False] * len(PICTURES))
+    few = iter([True] * 3 + [False] * 9)
     found = evaluate(
-        "demo/cheating", PICTURES, "constant", "single_deletion", truth=lambda s: object_of(s) if next(few) else None
+        "demo/cheating",
+        PICTURES[:12],
+        "constant",
+        "single_deletion",
+        truth=lambda s: object_of(s) if next(few) else None,
     )
     assert "may take a shortcut" in found.findings[0]
 
@@ -204,7 +212,7 @@ def test_masks_are_taken_as_arrays() -> None:
 
 
 def test_random_noise_is_anothers_for_each_image_and_its_mean_is_chance() -> None:
-    found = evaluate("demo/honest", PICTURES, "random", "pointing_game", truth=object_of, cards=0)
+    found = evaluate("demo/honest", PICTURES[:12], "random", "pointing_game", truth=object_of, cards=0)
     one, other = (found.values("random", "pointing_game"), found.values("constant", "pointing_game"))
     assert 0 < one.mean() < 1
     assert abs(one.mean() - other.mean()) < 3 * one.std() / len(one) ** 0.5 + 0.1

@@ -12,7 +12,9 @@ import torch
 from sightline.forward import find_logits
 from sightline.models.load import load
 from sightline.training.data import DataSet, Part
+from trainings import undrawn
 
+_undrawn = pytest.fixture(autouse=True)(undrawn)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("lightning") is None, reason="lightning is not installed"),

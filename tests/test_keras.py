@@ -472,6 +472,7 @@ def test_an_application_by_name_has_class_names_and_random_weights_on_request():
 
 # Other backends, each in a process of its own, for a process has one.
 
+QUICKLY = "--xla_backend_optimization_level=0"  # each operation is compiled for a few calls
 BRIDGE = """
     import sys, numpy as np, torch, sightline
     model = sightline.load(sys.argv[1])
@@ -495,7 +496,7 @@ def test_jax_gives_what_torch_gives_through_the_bridge(twin, tmp_path):
     script = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(BRIDGE)]
     ran = subprocess.run(
         [*script, str(tmp_path / "net.keras"), ",".join(methods), str(tmp_path / "out.npz")],
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICKLY},
         capture_output=True,
         text=True,
         check=False,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,11 @@ from sightline.models.keras import quiet
 from sightline.models.keras_architectures import mnist1d_cnn, vgg7
 from sightline.training.keras_fit import fit
 from sightline.training.keras_heads import freeze, logits_only, tail_of, with_head
-from sightline.training.presets import preset
+from sightline.training.presets import GENERATED, preset
 from sightline.training.run import train
+from trainings import few_digits, undrawn
 
+_undrawn = pytest.fixture(autouse=True)(undrawn)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "keras"
 KEYS = ("name", "filters", "kernel_size", "padding", "units", "pool_size", "strides", "data_format", "use_bias")
 recorded = [pytest.mark.shared, pytest.mark.skipif(not DATA.is_dir(), reason="the recorded models are not here")]
@@ -92,9 +96,8 @@ def test_random_ones_are_drawn_from_the_seed():
 
 
 @pytest.mark.slow
-def test_mnist1d_is_trained_by_its_preset(tmp_path):
-    from dataclasses import replace
-
+def test_mnist1d_is_trained_by_its_preset(tmp_path, monkeypatch):
+    monkeypatch.setitem(GENERATED, "mnist1d", lambda seed: few_digits(640, 100))
     asked = replace(preset("mnist1d"), model="keras/mnist1d-cnn", epochs=2, steps_per_epoch=20)
     found = [train("mnist1d", out=tmp_path / n, settings=asked, report=False) for n in "ab"]
     assert found[0].model.weights_hash == found[1].model.weights_hash
@@ -115,7 +118,10 @@ def test_heads_of_applications(name):
 
 
 @pytest.mark.slow
-def test_vgg16_learns_its_dense_layers():
+def test_vgg16_learns_its_dense_layers(monkeypatch):
+    """What is drawn does not matter here, and takes seconds for so many."""
+    nought = lambda self, shape, dtype=None, **_: keras.ops.zeros(shape, dtype)  # noqa: E731
+    monkeypatch.setattr(keras.initializers.GlorotUniform, "__call__", nought)
     with quiet():
         net = keras.applications.VGG16(weights=None)
         found, end = with_head(made.load(net), 2, 0)
@@ -155,10 +161,9 @@ def test_keras_on_another_backend_is_refused(tmp_path):
     program = (
         "import keras_jobs as made\nfrom pathlib import Path\nfrom sightline.errors import ModelError\n"
         "from sightline.training.keras_fit import fit\n"
-        "try:\n    fit(made.job(made.sequential(), Path('run')))\nexcept ModelError as error:\n    print(error)\n"
+        "net = made.keras.Sequential([made.keras.Input((12, 12, 3)), made.layers.Flatten(), made.layers.Dense(5)])\n"
+        "try:\n    fit(made.job(net, Path('run')))\nexcept ModelError as error:\n    print(error)\n"
     )
-    import os
-
     env = os.environ | {
         "KERAS_BACKEND": "jax",
         "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{Path(__file__).parent}",

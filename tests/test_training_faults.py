@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,19 +15,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sightline.cli.main import main
 from sightline.errors import InputError, ModelError
 from sightline.training import run
 from sightline.training.data import DataSet, Part
 from sightline.training.history import Row
 from sightline.training.job import Told
-from sightline.training.presets import PRESETS
 from sightline.training.run import Training
-from sightline.training.series import mnist1d_data
 from sightline.training.settings import TrainSettings
+from trainings import DIGITS, few_digits, undrawn
 
 train = partial(run.train, report=False)
+_undrawn = pytest.fixture(autouse=True)(undrawn)
 # A schedule that remembers, an optimizer that remembers, and patience: all that a checkpoint has to hold.
-ASKED = replace(PRESETS["mnist1d"], epochs=5, patience=3, optimizer="adamw", lr=3e-3, schedule="plateau")
+ASKED = replace(DIGITS, epochs=5, patience=3, optimizer="adamw", lr=3e-3, schedule="plateau")
 
 
 class StopError(Exception):
@@ -36,9 +37,7 @@ class StopError(Exception):
 
 @pytest.fixture(scope="module")
 def digits() -> DataSet:
-    made = mnist1d_data()
-    sizes = {"train": 320, "val": 64, "test": 64}
-    return replace(made, **{n: Part(p.images[: sizes[n]], p.labels[: sizes[n]]) for n, p in made.parts.items()})
+    return few_digits()
 
 
 def broken_in(epoch: int) -> Told:
@@ -123,7 +122,7 @@ def test_other_settings_or_other_data_are_not_gone_on_with(digits: DataSet, tmp_
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_best(digits: DataSet, tmp_path: Path) -> None:
-    steep = replace(PRESETS["mnist1d"], lr=1e6, epochs=30)
+    steep = replace(DIGITS, lr=1e6, epochs=30)
     with pytest.raises(ModelError, match=r"at a learning rate of 1e\+06 steps may be too long; try --lr 0.001"):
         train(digits, out=tmp_path / "steep", settings=steep)
 
@@ -137,7 +136,7 @@ def test_the_best_epoch_outlives_a_loss_that_is_not_finite(
 
     def broken(*given: object, **more: object) -> torch.Tensor:
         seen.append(1)
-        return plain(*given, **more) * (float("nan") if len(seen) > 60 else 1.0)
+        return plain(*given, **more) * (float("nan") if len(seen) > 20 else 1.0)
 
     monkeypatch.setattr(lesson, "cross_entropy", broken)
     found = train(digits, out=tmp_path / "run", settings=ASKED)
@@ -150,44 +149,38 @@ def test_the_best_epoch_outlives_a_loss_that_is_not_finite(
 # --- another process ----------------------------------------------------------------------------------------
 
 _COMMAND = "from sightline.cli.main import main; main()"
-TYPED = replace(
-    PRESETS["mnist1d"], epochs=12, steps_per_epoch=40, optimizer="adamw", lr=0.003, schedule="plateau", seed=3
-)
-_ASKED = [
-    "--epochs",
-    "12",
-    "--steps-per-epoch",
-    "40",
-    "--optimizer",
-    "adamw",
-    "--lr",
-    "0.003",
-    "--schedule",
-    "plateau",
-    "--seed",
-    "3",
-]
+_BROKEN = """
+import os
+from sightline.training.libraries import import_lightning
+import_lightning()
+from sightline.training import report
+from sightline.training.lesson import Lesson
+report.draw_curves = report.draw_roc = lambda *_: None
+begin = Lesson.on_train_batch_start
+def broken(self, batch, number):
+    if (self.current_epoch, number) == (2, 1):
+        os.kill(os.getpid(), {how})
+    begin(self, batch, number)
+Lesson.on_train_batch_start = broken
+"""
+_OPTIONS = {"model": "mnist1d-cnn", "epochs": 4, "optimizer": "adamw", "lr": 0.003, "schedule": "plateau", "seed": 3}
+TYPED = TrainSettings(**_OPTIONS)
+_ASKED = ["--no-report", *(word for name, value in _OPTIONS.items() for word in (f"--{name}", str(value)))]
 
 
-def started(out: Path, *more: str, limit: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", limit + _COMMAND, "train", "mnist1d", *_ASKED, "--no-report", "--out", str(out)]
+@pytest.fixture
+def waves(digits: DataSet, tmp_path: Path) -> Path:
+    """Return few series in a file, as the command line takes them."""
+    np.savez(tmp_path / "waves.npz", x=digits.train.images, y=digits.train.labels)
+    return tmp_path / "waves.npz"
+
+
+def stopped(waves: Path, out: Path, how: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Train in a process that gets a signal in the middle of its third epoch."""
+    command = [sys.executable, "-c", _BROKEN.format(how=int(how)) + _COMMAND, "train", str(waves), *_ASKED]
     # What runs in a shell's background is born deaf to Ctrl-C, and so are its children.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(
-        [*command, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heard
-    )
-
-
-def stopped_after(out: Path, epoch: int, how: signal.Signals) -> tuple[int, str, str]:
-    process = started(out)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith(f"epoch {epoch:3d}"):
-            break
-    time.sleep(0.1)  # into the next epoch, of which there are ten more: a busy machine is late
-    process.send_signal(how)
-    said, told = process.communicate(timeout=120)
-    return process.returncode, said, told
+    return subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, preexec_fn=heard, timeout=300)
 
 
 def rows(out: Path) -> list[list[str]]:
@@ -195,37 +188,53 @@ def rows(out: Path) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumed_ends_with_the_metrics_of_an_unbroken_one(tmp_path: Path) -> None:
-    assert stopped_after(tmp_path / "killed", 2, signal.SIGKILL)[0] == -signal.SIGKILL
+def test_a_killed_training_resumed_ends_with_the_metrics_of_an_unbroken_one(waves: Path, tmp_path: Path) -> None:
+    assert stopped(waves, tmp_path / "killed", signal.SIGKILL).returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "sightline.json").exists()
-    process = started(tmp_path / "killed", "--resume")
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told
-    train("mnist1d", out=tmp_path / "whole", settings=TYPED)
+    assert len(rows(tmp_path / "killed")) == 3
+    train(waves, out=tmp_path / "killed", settings=TYPED, resume=True)
+    train(waves, out=tmp_path / "whole", settings=TYPED)
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     files = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("killed", "whole")]
     assert files[0] == files[1]
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_best_and_says_how_to_go_on(tmp_path: Path) -> None:
-    code, said, _ = stopped_after(tmp_path / "run", 2, signal.SIGINT)
-    assert code == 130
-    assert "--resume" in said
-    assert "interrupted" in said
+def test_ctrl_c_keeps_the_best_and_says_how_to_go_on(
+    waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stopped(waves, tmp_path / "run", signal.SIGINT)
+    assert run.returncode == 130
+    assert "--resume" in run.stdout
+    assert "interrupted" in run.stdout
     assert (tmp_path / "run" / "sightline.json").is_file()
     assert not list((tmp_path / "run").rglob(".*part*"))
-    train("mnist1d", out=tmp_path / "run", settings=TYPED, resume=True)
-    assert len(rows(tmp_path / "run")) == 13
+    assert len(rows(tmp_path / "run")) == 3
+    assert typed(monkeypatch, waves, tmp_path / "run", "--resume") == 0
+    assert len(rows(tmp_path / "run")) == 5
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, waves: Path, out: Path, *more: str) -> int:
+    """Give the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["sightline", "train", str(waves), *_ASKED, "--out", str(out), *more])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
 
 
 @pytest.mark.slow
-def test_no_space_left_keeps_the_last_whole_checkpoint(tmp_path: Path) -> None:
+def test_no_space_left_keeps_the_last_whole_checkpoint(
+    waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Files may grow to 40 kB: the first checkpoint, of 60 kB and more, does not fit."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)); "
-    process = started(tmp_path / "run", limit=limit)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 2
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+    try:
+        code = typed(monkeypatch, waves, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = capsys.readouterr().err
+    assert code == 2
     assert "error: " in told
     assert "cannot be written" in told
     assert "Traceback" not in told

@@ -20,11 +20,12 @@ from sightline.training.job import Told
 from sightline.training.report import write_results
 from sightline.training.run import Training
 from sightline.training.settings import TrainSettings
-from trainings import CLASSES, Flat, epochs, pictures, series, training
+from trainings import CLASSES, Flat, epochs, pictures, series, training, undrawn
 
 # Two of black and grey are not what they are said to be; white is always found.
 LEVELS, LABELS = [0, 9, 120, 128, 10, 140, 255, 250, 230], [0, 0, 0, 1, 1, 1, 2, 2, 2]
 TOLD = Told()
+_undrawn = pytest.fixture(undrawn)
 
 
 def written(run: Training, **options: Any) -> Training:
@@ -116,6 +117,7 @@ def test_the_pictures_are_there_and_large_enough_to_project(shades: Path) -> Non
             assert min(drawn.size) >= 900
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_files_are_called_by_their_place_below_the_folder(tmp_path: Path) -> None:
     files = []
     for n, (level, label) in enumerate(zip(LEVELS, LABELS, strict=True)):
@@ -169,6 +171,7 @@ def test_what_refuses_the_model_is_named_and_the_page_is_written(tmp_path: Path)
     assert "not clearly better than always saying the most frequent class" in (run.out / "model-card.md").read_text()
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_methods_that_cannot_be_measured_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sightline.training.report._BUDGET", 1e-9)
     written(training(tmp_path / "run", pictures(LEVELS, LABELS)))
@@ -177,6 +180,7 @@ def test_methods_that_cannot_be_measured_are_a_sentence(tmp_path: Path, monkeypa
     assert not (tmp_path / "run" / "methods").exists()
 
 
+@pytest.mark.usefixtures("_undrawn")
 @pytest.mark.parametrize(
     ("ended", "why", "said"),
     [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from sightline.demo.mnist1d import make_mnist1d
 from sightline.geometry import Preprocessing
 from sightline.labels import Labels
 from sightline.models.load import load
@@ -18,12 +21,31 @@ from sightline.models.model import Model
 from sightline.training.data import DataSet, Part
 from sightline.training.history import Row
 from sightline.training.job import Fitted
+from sightline.training.presets import PRESETS
 from sightline.training.run import Training
 from sightline.training.settings import TrainSettings
 
+DIGITS = replace(PRESETS["mnist1d"], epochs=1)
 CLASSES = ("black", "grey", "white")
 WHOLE = Preprocessing(resize=None, crop=None, mean=(0.0,) * 3, std=(1.0,) * 3)
 BEGUN = {"start": {"weights": "random", "hash": "0123456789abcdef"}, "versions": {"sightline": "0.1.0", "torch": "2"}}
+
+
+def undrawn() -> Iterator[None]:
+    """Leave out the curves, which take longer than a small training; test_training_report.py looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_curves", "draw_roc"):
+            patch.setattr(f"sightline.training.report.{name}", lambda *_: None)
+        yield
+
+
+def few_digits(train: int = 128, others: int = 32) -> DataSet:
+    """Return MNIST-1D with few series; an epoch has four steps of the recipe, where that is not asked otherwise."""
+    made = make_mnist1d(samples=(train + others) * 5 // 4 // 10 * 10)
+    x, x_test = made.x.astype(np.float32), made.x_test.astype(np.float32)
+    val = Part(x[train : train + others], made.y[train : train + others])
+    parts = Part(x[:train], made.y[:train]), val, Part(x_test[:others], made.y_test[:others])
+    return DataSet("mnist1d", tuple("0123456789"), *parts, "made for tests")
 
 
 class Greys(nn.Module):
