@@ -108,7 +108,7 @@ def _context(browser: Any, alone: bool) -> Any:
     kept = getattr(browser, "kept", None)
     if kept in browser.contexts and not alone:
         return kept
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")
     context.set_default_timeout(SECONDS)
     context.add_init_script(_rest())
     if not alone:

@@ -65,6 +65,7 @@ def test_five_methods_and_the_state_comes_back_from_the_url(browser: Any, addres
         page.get_by_text("lrp · why “star”").wait_for()  # the last map of the new model, so its bars are there too
         page.get_by_title("Explain “ring”").click()
         page.get_by_text("lrp · why “ring”").wait_for()
+        apps.settled(page)
         page.get_by_text("grad_cam: parameters").click()
         page.get_by_role("checkbox", name="relu").first.click(force=True)
         apps.settled(page)
