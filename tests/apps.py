@@ -140,7 +140,7 @@ def _rest() -> str:
         "heartbeat": ForwardMsg.HEARTBEAT_ACK_FIELD_NUMBER,
     }
     script = Path(__file__).with_name("rest.js").read_text(encoding="utf-8")
-    return f"({script.partition(chr(10))[2].strip()})({json.dumps(fields)})"
+    return f"({script})({json.dumps(fields)})"
 
 
 def _is_fault(message: Any) -> bool:
