@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -11,12 +12,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from sightline.app.settings import Settings
 
 SECONDS = 60_000
+LOOKS = [(1280, "light"), (390, "dark")]
+_ASKERS = count()
 
 
 @contextmanager
@@ -70,26 +75,72 @@ def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:
 
 @contextmanager
 def visit(
-    browser: Any, address: str, width: int = 1280, scheme: str = "light", *, settle: bool = True
+    browser: Any, address: str, width: int = 1280, scheme: str = "light", *, settle: bool = True, alone: bool = False
 ) -> Iterator[Any]:
-    """Open a page of the app in a context of its own; at the end it must have reported nothing and asked no one else.
+    """Open a page of the app; at the end it must have reported nothing and asked no one else.
 
-    ``said`` holds what the browser reported.
+    Pages of one browser share its cache, which halves what opening one costs, and nothing else: who comes ``alone``
+    shares nothing with a page that is open at the same time. ``said`` holds what the browser reported.
     """
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True)
+    context = _context(browser, alone)
     page = context.new_page()
-    page.set_default_timeout(SECONDS)
+    try:
+        _watched(page)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.goto(address)
+        if settle:
+            settled(page)
+        yield page
+        assert page.said == []
+        page.evaluate("localStorage.clear()")
+        context.clear_cookies()
+        page.close()
+    except BaseException:
+        alone = True
+        raise
+    finally:
+        if alone:
+            context.close()
+
+
+def _context(browser: Any, alone: bool) -> Any:
+    kept = getattr(browser, "kept", None)
+    if kept in browser.contexts and not alone:
+        return kept
+    context = browser.new_context(reduced_motion="reduce")
+    context.set_default_timeout(SECONDS)
+    context.add_init_script(_rest())
+    if not alone:
+        browser.kept = context
+    return context
+
+
+def _watched(page: Any) -> None:
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if _is_fault(message) else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda asked: said.append(asked.url) if _elsewhere(asked.url) else None)
     page.said = said
-    page.goto(address)
-    if settle:
-        settled(page)
-    yield page
-    assert said == []
-    context.close()
+
+
+@cache
+def _rest() -> str:
+    """Return the script that follows what a page has yet to do, with the numbers of Streamlit's messages."""
+    from streamlit.proto.BackMsg_pb2 import BackMsg
+    from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+    fields = {
+        "rerun": BackMsg.RERUN_SCRIPT_FIELD_NUMBER,
+        "requests": [BackMsg.FILE_URLS_REQUEST_FIELD_NUMBER, BackMsg.BACKEND_OPERATION_REQUEST_FIELD_NUMBER],
+        "begun": ForwardMsg.NEW_SESSION_FIELD_NUMBER,
+        "ended": ForwardMsg.SCRIPT_FINISHED_FIELD_NUMBER,
+        "early": ForwardMsg.FINISHED_EARLY_FOR_RERUN,
+        "responses": [ForwardMsg.FILE_URLS_RESPONSE_FIELD_NUMBER, ForwardMsg.BACKEND_OPERATION_RESPONSE_FIELD_NUMBER],
+        "heartbeat": ForwardMsg.HEARTBEAT_ACK_FIELD_NUMBER,
+    }
+    script = Path(__file__).with_name("rest.js").read_text(encoding="utf-8")
+    return f"({script})({json.dumps(fields)})"
 
 
 def _is_fault(message: Any) -> bool:
@@ -102,11 +153,20 @@ def _elsewhere(url: str) -> bool:
 
 
 def settled(page: Any) -> None:
-    """Wait until the script has run: what a click began has begun after 0.3 s, and nothing is running or stale."""
-    page.wait_for_selector("[data-testid=stMain] [data-testid=stHeading]")
-    page.wait_for_timeout(300)
-    page.wait_for_function("""() => !document.querySelector('[data-test-script-state="running"]')
-        && !document.querySelector('[data-testid=stSkeleton], [data-stale=true]')""")
+    """Wait until all that was begun in the page has ended: the script's runs, what is loaded, what is drawn."""
+    try:
+        page.wait_for_function("(asker) => window.atRestSince(asker)", arg=next(_ASKERS))
+    except Exception as error:
+        error.add_note(f"the page has yet to do: {page.evaluate('window.yetToDo()')}")
+        raise
+
+
+def expect(what: Any) -> Any:
+    """Return playwright's assertions of a locator, each of which waits until it is so."""
+    from playwright.sync_api import expect as waiting
+
+    waiting.set_options(timeout=SECONDS)
+    return waiting(what)
 
 
 def choose(page: Any, label: str, option: str) -> None:
@@ -124,23 +184,22 @@ def choose_only(page: Any, label: str, option: str) -> None:
     page.keyboard.press("Escape")
 
 
-def picture(page: Any, folder: Path, name: str) -> None:
-    """Take a picture of the whole page, however long, into the folder for screenshots."""
+def pictures(page: Any, name: str) -> None:
+    """Take pictures of the page in both colour schemes."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        picture(page, f"{name}-{page.viewport_size['width']}-{scheme}")
+
+
+def picture(page: Any, name: str) -> None:
+    """Take a picture of the whole page, however long, where a folder for screenshots is named."""
+    settled(page)
+    folder = os.environ.get("SIGHTLINE_SCREENSHOTS")
+    if not folder:
+        return
     view = page.viewport_size
     height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     page.set_viewport_size({"width": view["width"], "height": max(view["height"], min(height + 40, 6000))})
-    page.wait_for_timeout(300)
-    where = Path(os.environ.get("SIGHTLINE_SCREENSHOTS") or folder)
-    page.screenshot(path=where / f"{name}.png")
+    settled(page)
+    page.screenshot(path=Path(folder) / f"{name}.png")
     page.set_viewport_size(view)
-
-
-@contextmanager
-def visit_page(browser: Any, address: str, path: str, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
-    """Open one of the app's pages by its path and query, as `visit` opens the first.
-
-    Streamlit looks for its own files below the page's path before it looks at the root, which the browser reports.
-    """
-    with visit(browser, f"{address}/{path}", width, scheme) as page:
-        yield page
-        page.said[:] = [line for line in page.said if "status of 404" not in line]

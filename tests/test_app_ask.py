@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import apps
 import pages
+from apps import expect
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +25,8 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(browser: Any) -> Iterator[str]:
+def address() -> Iterator[str]:
     with apps.served() as found:
-        with apps.visit(browser, found):  # until then the server takes the modules of pages for pages
-            pass
         yield found
 
 
@@ -59,22 +57,20 @@ def corner(page: Any) -> tuple[float, float]:
     return found[0], found[1]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_hottest_region_is_covered_unasked(browser: Any, address: str, tmp_path: Path, scheme: str) -> None:
-    with apps.visit_page(browser, address, CHEATING, scheme=scheme) as page:
+def test_the_hottest_region_is_covered_unasked(browser: Any, address: str) -> None:
+    with apps.visit(browser, f"{address}/{CHEATING}") as page:
         assert re.match(r"Without this region “star” falls from 84 % to 1\.\d %: the model needs it", sentence(page))
-        assert page.get_by_text("Here that is borne out").is_visible()
-        assert page.get_by_text("None of them does as much").is_visible()
-        assert page.locator('[aria-label^="This region leaves 1."]').count() == 1
-        apps.picture(page, tmp_path, f"ask-1280-{scheme}")
+        expect(page.get_by_text("Here that is borne out")).to_be_visible()
+        expect(page.get_by_text("None of them does as much")).to_be_visible()
+        expect(page.locator('[aria-label^="This region leaves 1."]')).to_have_count(1)
+        apps.pictures(page, "ask")
         page.set_viewport_size({"width": 390, "height": 844})
-        apps.settled(page)
-        apps.picture(page, tmp_path, f"ask-390-{scheme}")
+        apps.pictures(page, "ask")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_box_is_dragged_and_the_sentence_changes_at_once(browser: Any, address: str) -> None:
-    with apps.visit_page(browser, address, CHEATING) as page:
+    with apps.visit(browser, f"{address}/{CHEATING}") as page:
         before = sentence(page)
         started = time.monotonic()
         drag(page, (0.02, 0.02), (0.25, 0.25))
@@ -84,19 +80,20 @@ def test_a_box_is_dragged_and_the_sentence_changes_at_once(browser: Any, address
         assert "hardly changes" in sentence(page)
         assert re.search(r"region=My\+own\+box&left=2\.0&top=2\.0&wide=23\.\d&high=23", page.url)
         url, said = page.url, sentence(page)
-        assert page.get_by_role("row", name=re.compile("covered the picture's mean colour")).count() == 2
-    with apps.visit_page(browser, address, url.removeprefix(f"{address}/")) as page:
+        expect(page.get_by_role("row", name=re.compile("covered the picture's mean colour"))).to_have_count(2)
+    with apps.visit(browser, url) as page:
         assert sentence(page) == said
 
 
 def test_the_box_is_moved_by_keys_by_mouse_and_by_numbers(browser: Any, address: str) -> None:
     path = "ask?region=My+own+box&left=12.5&top=12.5&wide=25&high=25"
-    with apps.visit_page(browser, address, path) as page:
+    with apps.visit(browser, f"{address}/{path}") as page:
         stage = page.get_by_role("group", name=re.compile("the arrow keys move it"))
         stage.focus()
         for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Shift+ArrowRight"):
             page.keyboard.press(key)
         page.wait_for_url(re.compile(r"left=16\.5&top=14\.5&wide=2[67]"))
+        apps.settled(page)
         drag(page, (0.25, 0.25), (0.55, 0.35))
         page.wait_for_url(re.compile(r"left=4[67]\.\d&top=2[45]\.\d&wide=2[67]"))
         apps.settled(page)
@@ -106,7 +103,7 @@ def test_the_box_is_moved_by_keys_by_mouse_and_by_numbers(browser: Any, address:
         apps.settled(page)
         before, url = sentence(page), page.url
         drag(page, (0.02, 0.02), (0.02, 0.02))  # a click draws no box
-        page.wait_for_timeout(600)
+        apps.settled(page)
         assert (sentence(page), page.url) == (before, url)
         page.get_by_text("The box in numbers").click()
         field = page.get_by_label("Width (%)")
@@ -120,7 +117,7 @@ def test_the_box_is_moved_by_keys_by_mouse_and_by_numbers(browser: Any, address:
 
 
 def test_only_the_region_is_shown_with_another_filling_for_another_class(browser: Any, address: str) -> None:
-    with apps.visit_page(browser, address, CHEATING) as page:
+    with apps.visit(browser, f"{address}/{CHEATING}") as page:
         maps = page.get_by_role("group", name=re.compile("The map before and after"))
         maps.get_by_role("img").nth(1).wait_for()
         page.get_by_role("radio", name="Show nothing else").click()
@@ -130,18 +127,15 @@ def test_only_the_region_is_shown_with_another_filling_for_another_class(browser
         page.get_by_role("heading", name=re.compile("^With this region alone “star” has")).wait_for()
         assert {"mode=Show+nothing+else", "fill=black"} <= set(re.split("[?&]", page.url))
         page.get_by_alt_text("The picture. Only the region is left.").wait_for()
+        page.get_by_text("My own box", exact=True).click()  # it starts where the hottest was
+        page.wait_for_url(re.compile(r"fill=black&.*region=My\+own\+box&left=68\.8&top=68\.8&wide=31\.2&high=31\.2"))
+        apps.settled(page)
+        page.get_by_text("The map's hottest", exact=True).click()
+        apps.settled(page)
         apps.choose(page, "Class to explain", "ring (5)")
         page.get_by_role("heading", name=re.compile("this region alone “ring” has")).wait_for()
 
 
-def test_a_box_of_ones_own_starts_where_the_hottest_was_and_is_in_the_url(browser: Any, address: str) -> None:
-    with apps.visit_page(browser, address, CHEATING) as page:
-        apps.choose(page, "Filled with", "black")
-        page.wait_for_url(re.compile("fill=black"))
-        page.get_by_text("My own box", exact=True).click()
-        page.wait_for_url(re.compile(r"fill=black&.*region=My\+own\+box&left=68\.8&top=68\.8&wide=31\.2&high=31\.2"))
-
-
 def test_a_method_that_the_model_cannot_have_is_said_on_the_page(browser: Any, address: str) -> None:
-    with apps.visit_page(browser, address, "ask?map=attention_rollout") as page:
-        assert page.get_by_text("Refused: attention_rollout").is_visible()
+    with apps.visit(browser, f"{address}/ask?map=attention_rollout") as page:
+        expect(page.get_by_text("Refused: attention_rollout")).to_be_visible()

@@ -15,6 +15,7 @@ from PIL import Image
 
 import apps
 import pages
+from apps import expect
 from nets import ConvNet
 from sightline.app.grid import Cell, class_texts, index_of
 from sightline.app.parts.axes import axes_of
@@ -103,10 +104,8 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(browser: Any) -> Iterator[str]:
+def address() -> Iterator[str]:
     with apps.served() as found:
-        with apps.visit(browser, found):  # until then the server takes the modules of pages for pages
-            pass
         yield found
 
 
@@ -116,47 +115,45 @@ def all_there(page: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_two_models_and_three_methods_in_one_grid(browser: Any, address: str, tmp_path: Path, scheme: str) -> None:
-    with apps.visit_page(browser, address, "compare", scheme=scheme) as page:
+def test_two_models_and_three_methods_in_one_grid(browser: Any, address: str) -> None:
+    with apps.visit(browser, f"{address}/compare") as page:
         all_there(page)
         grid = page.get_by_role("region", name="The maps")
         assert grid.get_by_role("columnheader").all_inner_texts() == ["grad_cam", "integrated_gradients", "random"]
         assert grid.get_by_role("rowheader").all_inner_texts() == ["demo/honest", "demo/cheating"]
-        assert grid.get_by_role("img", name=re.compile("map for “.*”: .*, by demo")).count() == 6
-        assert grid.get_by_text(re.compile(r"^ring 97")).count() == 3
-        assert grid.get_by_text(re.compile(r"^star 84")).count() == 3
-        assert grid.get_by_text("50 passes").count() == 2
-        assert page.get_by_text("less important").count() == 1
-        assert page.get_by_text("Controls, which know nothing of the model").is_visible()
-        apps.picture(page, tmp_path, f"compare-1280-{scheme}")
+        expect(grid.get_by_role("img", name=re.compile("map for “.*”: .*, by demo"))).to_have_count(6)
+        expect(grid.get_by_text(re.compile(r"^ring 97"))).to_have_count(3)
+        expect(grid.get_by_text(re.compile(r"^star 84"))).to_have_count(3)
+        expect(grid.get_by_text("50 passes")).to_have_count(2)
+        expect(page.get_by_text("less important")).to_have_count(1)
+        expect(page.get_by_text("Controls, which know nothing of the model")).to_be_visible()
+        apps.pictures(page, "compare")
         page.set_viewport_size({"width": 390, "height": 844})
-        apps.settled(page)
-        apps.picture(page, tmp_path, f"compare-390-{scheme}")
+        apps.pictures(page, "compare")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert grid.evaluate("g => g.scrollWidth > g.clientWidth")
 
 
 @pytest.mark.slow
 def test_a_refused_cell_says_why_and_the_url_brings_it_back(browser: Any, address: str) -> None:
-    with apps.visit_page(browser, address, SMALL) as page:
+    with apps.visit(browser, f"{address}/{SMALL}") as page:
         all_there(page)
         grid = page.get_by_role("region", name="The maps")
-        assert grid.get_by_text("Refused: attention_rollout: this model has no attention").count() == 1
+        expect(grid.get_by_text("Refused: attention_rollout: this model has no attention")).to_have_count(1)
         apps.choose(page, "Classes", "star")
         page.get_by_role("radio", name="Classes").click()
         all_there(page)
         assert grid.get_by_role("columnheader").all_inner_texts() == ["1st guess", "star"]
-        assert grid.get_by_role("img", name=re.compile("map for “star”")).count() == 3
+        expect(grid.get_by_role("img", name=re.compile("map for “star”"))).to_have_count(3)
         url = page.url
-    with apps.visit_page(browser, url.rpartition("/")[0], url.rpartition("/")[2]) as page:
+    with apps.visit(browser, url) as page:
         all_there(page)
-        assert page.get_by_role("columnheader", name="star", exact=True).first.is_visible()
+        expect(page.get_by_role("columnheader", name="star", exact=True).first).to_be_visible()
 
 
 @pytest.mark.slow
 def test_the_grid_and_its_numbers_are_downloaded(browser: Any, address: str) -> None:
-    with apps.visit_page(browser, address, SMALL) as page:
+    with apps.visit(browser, f"{address}/{SMALL}") as page:
         all_there(page)
         picture = Image.open(io.BytesIO(downloaded(page, "Grid as PNG")))
         assert min(picture.size) > 500
@@ -180,16 +177,14 @@ def downloaded(page: Any, name: str) -> bytes:
 @pytest.mark.slow
 def test_long_work_is_stopped_and_goes_on_and_keeps_what_was_made(browser: Any, address: str) -> None:
     path = "compare?models=demo%2Fhonest&method=grad_cam&method=rise&rise.samples=200000"
-    with apps.visit(browser, address) as page:
-        page.goto(f"{address}/{path}")
+    with apps.visit(browser, f"{address}/{path}", settle=False) as page:
         page.get_by_role("button", name="Stop").wait_for()
         grid = page.get_by_role("region", name="The maps")
         grid.get_by_role("img", name=re.compile("grad_cam map")).wait_for()
         grid.get_by_text("working …").wait_for()
         page.get_by_role("button", name="Stop").click()
         page.get_by_role("button", name="Go on").wait_for()
-        assert grid.get_by_role("img", name=re.compile("grad_cam map")).count() == 1
+        expect(grid.get_by_role("img", name=re.compile("grad_cam map"))).to_have_count(1)
         page.get_by_label("Remove rise").first.click()
         apps.settled(page)
-        page.said[:] = [line for line in page.said if "status of 404" not in line]
         assert grid.get_by_text("working").count() == 0

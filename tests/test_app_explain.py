@@ -16,6 +16,7 @@ from PIL import Image
 import apps
 import pages
 import sightline
+from apps import expect
 from sightline.app.examples import EXAMPLES
 from sightline.demo.scenes import scene
 
@@ -46,18 +47,16 @@ def _upload(page: Any, name: str, data: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("view", pages.VIEWS)
-def test_first_visit_shows_a_map_in_every_view(
-    browser: Any, address: str, view: tuple[int, str], tmp_path: Path
-) -> None:
-    with apps.visit(browser, address, *view) as page:
-        assert page.get_by_text("grad_cam · why “ring” (0.97)?").is_visible()
+@pytest.mark.parametrize(("width", "scheme"), apps.LOOKS)
+def test_first_visit_shows_a_map_in_every_view(browser: Any, address: str, width: int, scheme: str) -> None:
+    with apps.visit(browser, address, width, scheme) as page:
+        expect(page.get_by_text("grad_cam · why “ring” (0.97)?")).to_be_visible()
         page.get_by_alt_text("grad_cam map for “ring”").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        apps.picture(page, tmp_path, f"explain-{view[0]}-{view[1]}")
+        apps.pictures(page, "explain")
 
 
-def test_five_methods_and_the_state_comes_back_from_the_url(browser: Any, address: str, tmp_path: Path) -> None:
+def test_five_methods_and_the_state_comes_back_from_the_url(browser: Any, address: str) -> None:
     methods = ["integrated_gradients", "guided_backprop", "smooth_grad", "lrp"]
     with apps.visit(browser, address) as page:
         for method in methods:
@@ -66,16 +65,17 @@ def test_five_methods_and_the_state_comes_back_from_the_url(browser: Any, addres
         page.get_by_text("lrp · why “star”").wait_for()  # the last map of the new model, so its bars are there too
         page.get_by_title("Explain “ring”").click()
         page.get_by_text("lrp · why “ring”").wait_for()
+        apps.settled(page)
         page.get_by_text("grad_cam: parameters").click()
         page.get_by_role("checkbox", name="relu").first.click(force=True)
         apps.settled(page)
         url = page.url
-        apps.picture(page, tmp_path, "explain-five")
+        apps.picture(page, "explain-five")
     assert "grad_cam.relu=false" in url.casefold()
     with apps.visit(browser, url) as page:
         for method in ("grad_cam", *methods):
-            assert page.get_by_text(f"{method} · why “ring”").is_visible()
-        assert page.get_by_title("Explain “ring”").get_attribute("aria-pressed") == "true"
+            expect(page.get_by_text(f"{method} · why “ring”")).to_be_visible()
+        expect(page.get_by_title("Explain “ring”")).to_have_attribute("aria-pressed", "true")
 
 
 def test_downloads_hold_what_explain_gives(browser: Any, address: str) -> None:
@@ -122,19 +122,19 @@ def test_the_photo_can_be_put_beside_the_map_and_zoomed(browser: Any, address: s
     with apps.visit(browser, address) as page:
         maps = page.get_by_alt_text("grad_cam map")
         page.get_by_role("button", name="Side by side").click()
-        assert maps.count() == 1
-        assert page.get_by_alt_text("The photo without the map").count() == 1
+        expect(maps).to_have_count(1)
+        expect(page.get_by_alt_text("The photo without the map")).to_have_count(1)
         page.get_by_role("button", name="Photo", exact=True).click()
-        assert maps.count() == 0
+        expect(maps).to_have_count(0)
         page.get_by_role("button", name="Flicker").click()
         maps.wait_for()
         page.get_by_role("button", name="Map", exact=True).click()
         stage = page.get_by_role("group", name=re.compile("grad_cam for ring"))
         stage.focus()
         page.keyboard.press("+")
-        assert page.get_by_text("125 %").count() == 1
+        expect(page.get_by_text("125 %")).to_have_count(1)
         page.keyboard.press("0")
-        assert "scale(1)" in maps.get_attribute("style")
+        expect(maps).to_have_attribute("style", re.compile(re.escape("scale(1)")))
 
 
 def test_long_work_counts_and_can_be_stopped(browser: Any, address: str) -> None:
@@ -142,17 +142,17 @@ def test_long_work_counts_and_can_be_stopped(browser: Any, address: str) -> None
         page.get_by_text(re.compile("rise: [0-9,]+ of about 2,000,000 passes")).wait_for()
         page.get_by_role("button", name="Stop").click()
         page.get_by_text("rise was stopped.").wait_for()
-        assert page.get_by_role("button", name="Go on").is_visible()
+        expect(page.get_by_role("button", name="Go on")).to_be_visible()
 
 
 def test_what_is_refused_is_a_sentence(browser: Any, address: str) -> None:
     with apps.visit(browser, f"{address}/?method=attention_rollout&model=demo%2Fhonest") as page:
-        assert page.get_by_text(re.compile("Refused: .*attention")).is_visible()
+        expect(page.get_by_text(re.compile("Refused: .*attention"))).to_be_visible()
         assert page.get_by_text("Traceback").count() == 0
 
 
 def test_two_visitors_see_their_own(browser: Any, address: str) -> None:
-    with apps.visit(browser, address) as one, apps.visit(browser, address) as two:
+    with apps.visit(browser, address) as one, apps.visit(browser, address, alone=True) as two:
         _upload(one, "same.jpg", _photo(31, 0))
         _upload(two, "same.jpg", _photo(33, 4))
         one.get_by_alt_text("grad_cam map for “disc”").wait_for()
@@ -170,11 +170,10 @@ def test_why_this_rather_than_that(browser: Any, address: str) -> None:
         assert "contrast=star" in page.url
 
 
-@pytest.mark.parametrize("query", ["model=resnet50", "method=bogus", "picture=nothing", "layer=nope"])
-def test_what_a_link_asks_for_and_is_not_here_is_said(browser: Any, address: str, query: str) -> None:
-    with apps.visit(browser, f"{address}/?{query}") as page:
-        asked = query.partition("=")[2]
-        page.get_by_text(f"“{asked}”, which is not offered here").wait_for()
+def test_what_a_link_asks_for_and_is_not_here_is_said(browser: Any, address: str) -> None:
+    with apps.visit(browser, f"{address}/?model=resnet50&method=bogus&picture=nothing&layer=nope") as page:
+        for asked in ("resnet50", "bogus", "nothing", "nope"):
+            page.get_by_text(f"“{asked}”, which is not offered here").wait_for()
         page.get_by_alt_text("grad_cam map for “ring”").wait_for()
 
 
@@ -182,7 +181,7 @@ def test_the_link_says_all_that_is_chosen_and_the_model_comes_along(browser: Any
     with apps.visit(browser, f"{address}/?model=demo%2Fvit") as page:
         page.get_by_role("button", name="Link to this").click()
         page.get_by_text("method=grad_cam").wait_for()
-        assert page.get_by_text("picture=ring+with+a+mark").count() == 1
+        expect(page.get_by_text("picture=ring+with+a+mark")).to_have_count(1)
         page.keyboard.press("Escape")
         page.get_by_role("link", name="Compare", exact=True).click()
         page.get_by_text("Which method, which class, which model?").wait_for()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import apps
 import pages
+from apps import expect
 from sightline.app.course.listed import LESSONS
 from sightline.app.course.questions import questions
 
@@ -31,12 +31,9 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def lesson(browser: Any, address: str, asked: str, **look: Any) -> Iterator[Any]:
-    """Open a lesson by its URL; Streamlit itself looks for its server under the page's path first, which is a 404."""
-    with apps.visit(browser, address, **look) as page:
-        page.goto(f"{address}/learn?lesson={asked}")
-        apps.settled(page)
+    """Open a lesson by its URL."""
+    with apps.visit(browser, f"{address}/learn?lesson={asked}", **look) as page:
         yield page
-        page.said[:] = [text for text in page.said if "404" not in text]
 
 
 def check(page: Any) -> str:
@@ -69,22 +66,22 @@ def test_every_lesson_opens_and_takes_no_answer_before_one_is_set(browser: Any, 
 def test_a_right_setting_in_the_url_solves_the_exercise(browser: Any, address: str, asked: str, state: str) -> None:
     with lesson(browser, address, f"{asked}&{state}") as page:
         assert "Right." in check(page)
-        assert page.get_by_text("1 of 9 exercises solved").is_visible()
+        expect(page.get_by_text("1 of 9 exercises solved")).to_be_visible()
 
 
-def test_the_shortcut_is_found_by_hand_and_stays_in_the_url(browser: Any, address: str, tmp_path: Path) -> None:
+def test_the_shortcut_is_found_by_hand_and_stays_in_the_url(browser: Any, address: str) -> None:
     with lesson(browser, address, "cheating") as page:
         apps.choose(page, "Model", "cheating")
         apps.choose(page, "Cover", "upper left")
         assert "Not yet" in check(page)
         apps.choose(page, "Cover", "lower right")
         assert "Right." in check(page)
-        assert page.get_by_text("1 of 9 exercises solved").is_visible()
-        apps.picture(page, tmp_path, "learn-cheating")
+        expect(page.get_by_text("1 of 9 exercises solved")).to_be_visible()
+        apps.picture(page, "learn-cheating")
         page.reload()
         apps.settled(page)
-        assert page.get_by_role("heading", name="Why did the cheating model pass").is_visible()
-        assert page.get_by_text("One star; the model says").count() == 1
+        expect(page.get_by_role("heading", name="Why did the cheating model pass")).to_be_visible()
+        expect(page.get_by_text("One star; the model says")).to_have_count(1)
         assert "lower+right" in page.url
         assert "Right." in check(page)
 
@@ -102,11 +99,11 @@ def test_next_and_previous_lead_through_the_course(browser: Any, address: str) -
         assert "lesson=saliency" in page.url
         page.get_by_role("button", name="Next: 3.").click()
         apps.settled(page)
-        assert page.get_by_text("Lesson 3 of 9").is_visible()
+        expect(page.get_by_text("Lesson 3 of 9")).to_be_visible()
         assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0
         page.get_by_role("button", name="Previous: 2.").click()
         apps.settled(page)
-        assert page.get_by_text("Lesson 2 of 9").is_visible()
+        expect(page.get_by_text("Lesson 2 of 9")).to_be_visible()
         page.get_by_role("button", name="9. Trust").click()
         apps.settled(page)
         assert "lesson=trust" in page.url
@@ -122,7 +119,7 @@ def test_the_quiz_counts_explains_and_starts_again(browser: Any, address: str) -
             groups.nth(number).locator("label").nth(texts.index(option.text)).click()
         page.get_by_role("button", name="Hand in").click()
         page.get_by_text("8 of 10 right").wait_for()
-        assert page.get_by_text(asked[4].wrong[0].why[:30]).is_visible()
+        expect(page.get_by_text(asked[4].wrong[0].why[:30])).to_be_visible()
         page.get_by_role("button", name="Start the quiz again").click()
         apps.settled(page)
         page.get_by_role("button", name="Hand in").click()
@@ -130,10 +127,9 @@ def test_the_quiz_counts_explains_and_starts_again(browser: Any, address: str) -
         assert page.get_by_text("of 10 right").count() == 0
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures_of_lessons(browser: Any, address: str, tmp_path: Path, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), apps.LOOKS)
+def test_pictures_of_lessons(browser: Any, address: str, width: int, scheme: str) -> None:
     with lesson(browser, address, "saliency", width=width, scheme=scheme) as page:
         wide = "document.querySelector('[data-testid=stMain]').scrollWidth"
         assert page.evaluate(wide) <= width
-        apps.picture(page, tmp_path, f"learn-{width}-{scheme}")
+        apps.pictures(page, "learn")

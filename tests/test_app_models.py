@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 import apps
 import pages
+from apps import expect
 from sightline.app.parts.picture import FORMATS, subject_of
 from sightline.app.settings import Settings
 from sightline.app.uploads import Belongings, forget_the_gone
@@ -62,7 +63,6 @@ def photo(seed: int = 3, kind: str = "PNG") -> bytes:
 
 def drop(page: Any, given: dict[str, Any]) -> None:
     page.locator("[data-testid=stSidebar] input[type=file]").first.set_input_files(given)
-    page.wait_for_timeout(500)
     apps.settled(page)
 
 
@@ -87,30 +87,30 @@ def test_own_pictures_are_kept_apart_and_forgotten(browser: Any, address: str) -
         first = page.get_by_title("Explain").first.inner_text()
         drop(page, file("a.png", photo(14)))
         chosen = page.get_by_role("combobox", name="Picture")
-        assert chosen.input_value() == "your a.png (2)"
-        assert page.get_by_title("Explain").first.inner_text() != first
+        expect(chosen).to_have_value("your a.png (2)")
+        expect(page.get_by_title("Explain").first).not_to_have_text(first, use_inner_text=True)
         apps.choose(page, "Picture", "your a.png")
-        assert page.get_by_title("Explain").first.inner_text() == first
+        expect(page.get_by_title("Explain").first).to_have_text(first, use_inner_text=True)
         url = page.url
         in_sidebar(page, "Forget my photos").click()
         apps.settled(page)
-        assert chosen.input_value() == "ring with a mark"
+        expect(chosen).to_have_value("ring with a mark")
     assert "your+a.png" in url
     with apps.visit(browser, url) as page:
-        assert in_sidebar(page, "Your photo is gone").is_visible()
+        expect(in_sidebar(page, "Your photo is gone")).to_be_visible()
 
 
 @browsed
 def test_wrong_pictures_are_a_sentence(browser: Any, address: str) -> None:
     with apps.visit(browser, f"{address}/?model=demo/honest") as page:
         drop(page, file("![x](http://evil.example/x.png) <b>.jpg", b"hello"))
-        assert in_sidebar(page, "<b>.jpg is not an image, whatever its name says").is_visible()
+        expect(in_sidebar(page, "<b>.jpg is not an image, whatever its name says")).to_be_visible()
         drop(page, file("big.png", bytes(6 << 20)))
-        assert in_sidebar(page, "5.0MB").first.is_visible()
+        expect(in_sidebar(page, "5.0MB").first).to_be_visible()
 
 
 @browsed
-def test_an_own_model_is_tried_taken_prepared_and_forgotten(browser: Any, address: str, tmp_path: Path) -> None:
+def test_an_own_model_is_tried_taken_prepared_and_forgotten(browser: Any, address: str) -> None:
     net = load("small-cnn", weights=None, device="cpu").module
     weights = save({name: v.contiguous().clone() for name, v in net.state_dict().items()})
     with apps.visit(browser, f"{address}/?model=demo/honest") as page:
@@ -132,16 +132,16 @@ def test_an_own_model_is_tried_taken_prepared_and_forgotten(browser: Any, addres
         in_sidebar(page, "Check and take it").click()
         in_sidebar(page, "Forget my models").wait_for(timeout=90_000)
         apps.settled(page)
-        assert page.get_by_role("combobox", name="Model").input_value() == "your net.safetensors"
+        expect(page.get_by_role("combobox", name="Model")).to_have_value("your net.safetensors")
         assert page.get_by_title("Explain “my class").count() >= 5
-        apps.picture(page, tmp_path, "own-model-1280-light")
+        apps.picture(page, "own-model-1280-light")
         in_sidebar(page, "Forget my models").click()
         page.get_by_title("Explain “my class").first.wait_for(state="detached")
 
 
 @browsed
-@pytest.mark.parametrize(("width", "scheme"), pages.VIEWS)
-def test_random_weights_come_from_the_url(browser: Any, address: str, tmp_path: Path, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), apps.LOOKS)
+def test_random_weights_come_from_the_url(browser: Any, address: str, width: int, scheme: str) -> None:
     with apps.visit(browser, f"{address}/?model=small-vit+(random+weights)&another_way=By+name", width, scheme) as page:
         if width < 800:
             page.get_by_test_id("stExpandSidebarButton").click()
@@ -149,7 +149,7 @@ def test_random_weights_come_from_the_url(browser: Any, address: str, tmp_path: 
         in_sidebar(page, "Another model").click()
         apps.settled(page)
         in_sidebar(page, "will be downloaded to this machine").wait_for()
-        apps.picture(page, tmp_path, f"another-model-{width}-{scheme}")
+        apps.pictures(page, "another-model")
 
 
 # --- without a browser --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from PIL import Image
 
 import apps
 import pages
+from apps import expect
 from sightline.app.parts.series_chart import Laid, Paint, series_figure
 from sightline.app.series import Series, drawn_series, is_of_digits, placed_digit
 from sightline.app.settings import Settings
@@ -39,12 +40,10 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("app")
     (folder / "nets.py").write_text(TWO_CHANNELS, encoding="utf-8")
     with apps.served(Settings(models=("demo/honest", "nets.py:make")), folder) as found:
-        with apps.visit(browser, found):  # the first visitor comes by the front door
-            pass
         yield found
 
 
@@ -62,6 +61,11 @@ def sees(page: Any, text: str) -> None:
 def hears(page: Any, words: str) -> None:
     """Wait until a chart or picture with such words for those who do not see it is on the page."""
     page.get_by_label(re.compile(words)).first.wait_for()
+
+
+def fits(page: Any) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    apps.pictures(page, "signals")
 
 
 def uploaded(page: Any, name: str, data: bytes) -> None:
@@ -91,6 +95,7 @@ def test_first_visit_shows_a_digit_its_maps_and_their_truth(browser: Any, addres
         share, same, _ = map(int, re.findall(r"(\d+)%", text))
         assert share > 2 * same == 2 * 22
         hears(page, "Colours from against “7” to for “7”")
+        fits(page)
 
 
 @slow
@@ -110,7 +115,7 @@ def test_another_class_another_drawing_and_the_url_brings_it_back(browser: Any, 
     with signals(browser, address, f"?{url.partition('?')[2]}") as page:
         sees(page, "a 5 was drawn")
         sees(page, "integrated_gradients · why “2”")
-        assert page.get_by_role("spinbutton", name="Drawing").input_value() == "4"
+        expect(page.get_by_role("spinbutton", name="Drawing")).to_have_value("4")
 
 
 @slow
@@ -121,7 +126,7 @@ def test_five_methods_stand_below_one_another_and_a_refusal_is_a_sentence(browse
         for method in ("integrated_gradients", "grad_cam", "gradient", "occlusion", "lrp"):
             sees(page, f"{method} · why “7”")
         sees(page, "Refused: cam needs a net that ends in global average pooling")
-        assert page.locator(".js-plotly-plot").last.locator(".subplot").count() == 6
+        expect(page.locator(".js-plotly-plot").last.locator(".subplot")).to_have_count(6)
         hears(page, "lrp is highest at points")
 
 
@@ -173,7 +178,7 @@ def test_what_is_no_series_of_the_model_is_said(browser: Any, address: str) -> N
 def test_a_model_of_several_channels_that_was_named_at_the_start(browser: Any, address: str) -> None:
     with signals(browser, address) as page:
         page.get_by_role("combobox", name="Model").click()
-        assert page.get_by_role("option").all_inner_texts() == ["demo/mnist1d", "nets.py:make"]
+        expect(page.get_by_role("option")).to_have_text(["demo/mnist1d", "nets.py:make"])
         page.keyboard.press("Escape")
         apps.choose(page, "Model", "nets.py:make")
         sees(page, "the model takes a series of 2 channels")
@@ -184,11 +189,9 @@ def test_a_model_of_several_channels_that_was_named_at_the_start(browser: Any, a
 
 
 @slow
-@pytest.mark.parametrize(("width", "scheme"), pages.VIEWS)
-def test_it_fits_the_window(browser: Any, address: str, width: int, scheme: str, tmp_path: Path) -> None:
-    with signals(browser, address, "", width, scheme) as page:
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        apps.picture(page, tmp_path, f"signals-{width}-{scheme}")
+def test_it_fits_a_phone(browser: Any, address: str) -> None:
+    with signals(browser, address, "", 390, "dark") as page:
+        fits(page)
 
 
 @pytest.fixture(scope="module")
