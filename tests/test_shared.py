@@ -89,6 +89,7 @@ def test_every_method_explains_a_photograph_or_says_why_not(named: tuple[str, si
     for method in METHODS:
         few = {k: v for k, v in FEW.items() if k in METHODS[method].parameters}
         few |= {"channels": 4} if method in ("score_cam", "ss_cam", "is_cam") else {}
+        few |= {"threshold": 0.5} if method == "sise" else {}
         few |= {"samples": 200, "count": 30} if method == "anchors" else {}  # fewer tell nothing of any segment
         try:
             e = sightline.explain(model, DATA / "photos" / "demo_catdog.png", method, **few)
