@@ -20,22 +20,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what th
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _seed() -> None:
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
+def _seed(number: int) -> None:
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
 
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
-    _seed()
+    _seed(0)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
     """Seed also what is made once for a module: whichever test comes first there finds it the same."""
     if fixturedef.scope != "function":
-        _seed()
+        _seed(1)
 
 
 # Modules whose servers, browsers, clusters and runs are made once: by one worker, not by each.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -248,9 +249,18 @@ def test_a_unit_is_handed_on_however_often_it_is_asked_for_and_its_tries_are_cou
     assert asyncio.run(handed()) == [[0, 1], b"\x00", b"\x01", 0, None, None, [1, 2, 1]]
 
 
+def opened_by(pid: int) -> list[str]:
+    """Return what a process has open, nothing if it ended in the meantime."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            found.append(os.readlink(fd))
+    return found
+
+
 def test_the_cluster_listens_on_this_machine_alone(cluster: Any) -> None:
     mine = {os.getpid(), *descendants(os.getpid())}
-    sockets = {os.readlink(fd) for pid in mine for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    sockets = {target for pid in mine for target in opened_by(pid)}
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     listening = [row[1].rpartition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
     assert listening
