@@ -79,7 +79,7 @@ def plain(name: str, folder: Path, count: int, size: int, workers: int) -> None:
             said += model.module(x).softmax(1).max(1).indices.tolist()
 
 
-def explained(name: str, folder: Path, count: int, size: int, workers: int, engine: str, store: Path):
+def explained(name: str, folder: Path, count: int, size: int, workers: int | None, engine: str, store: Path):
     from functools import partial
 
     from sightline.batch.job import Job
@@ -109,7 +109,7 @@ def child(args: argparse.Namespace) -> None:
     elif engine in ("plain", "kept"):
         plain(args.model, folder, args.count, args.batch_size, args.workers)
     else:
-        kind, workers = ("local", args.workers) if engine == "local" else ("ray", int(actors or 1))
+        kind, workers = ("local", args.workers) if engine == "local" else ("ray", int(actors) if actors else None)
         found = explained(args.model, folder, args.count, args.batch_size, workers, kind, store)
         assert found.rows == args.count, found
     seconds = time.perf_counter() - began
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--model", default="demo/honest", help="demo/honest, or a torchvision name (random weights)")
     parser.add_argument("--photos", type=Path, help="a folder of JPEG photographs, repeated; otherwise scenes")
     parser.add_argument("--images", default="100,1000,10000")
-    parser.add_argument("--engines", default="local", help="local, ray:1, ray:2; separated by commas")
+    parser.add_argument("--engines", default="local", help="local, ray, ray:1, ray:2 (actors); separated by commas")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     parser.add_argument("--rounds", type=int, default=1)
