@@ -154,9 +154,11 @@ def _elsewhere(url: str) -> bool:
 
 def settled(page: Any) -> None:
     """Wait until all that was begun in the page has ended: the script's runs, what is loaded, what is drawn."""
+    from playwright.sync_api import TimeoutError as LateError
+
     try:
         page.wait_for_function("(asker) => window.atRestSince(asker)", arg=next(_ASKERS))
-    except Exception as error:
+    except LateError as error:
         error.add_note(f"the page has yet to do: {page.evaluate('window.yetToDo()')}")
         raise
 

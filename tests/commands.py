@@ -17,9 +17,10 @@ from pathlib import Path
 
 __all__ = ["python", "sightline"]
 
+_SECONDS = 300
 _MAIN = "from sightline.cli.main import main; main()"
 _PARENT = """
-import atexit, gc, json, os, sys, threading, traceback, warnings
+import atexit, gc, json, os, signal, sys, threading, traceback, warnings
 import matplotlib.figure, numpy, PIL.Image, pydantic, rich.console, rich.table, scipy.ndimage, torch._dynamo, typer
 gc.collect()
 gc.freeze()
@@ -33,6 +34,7 @@ else:
     os._exit(0)
 for number, file in enumerate((os.devnull, asked["out"], asked["err"])):
     os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
+signal.alarm(asked["seconds"])
 os.chdir(asked["folder"])
 os.environ.clear()
 os.environ.update(asked["environment"])
@@ -60,22 +62,24 @@ def sightline(folder: Path, *arguments: str, before: str = "") -> subprocess.Com
 
 
 def python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a folder, in a process of its own in which warnings are errors."""
+    """Run code in a folder, in a process of its own in which warnings are errors; SIGALRM ends it where it hangs."""
     with tempfile.TemporaryDirectory() as aside:
         out, err = Path(aside, "out"), Path(aside, "err")
         asked = {"folder": str(folder), "arguments": arguments, "out": str(out), "err": str(err), "code": code}
         parent = _parent()
         assert parent.stdin is not None
         assert parent.stdout is not None
-        parent.stdin.write(json.dumps(asked | {"environment": _environment()}) + "\n")
+        parent.stdin.write(json.dumps(asked | {"environment": _environment(), "seconds": _SECONDS}) + "\n")
         parent.stdin.flush()
         ended = int(parent.stdout.readline())
-        return subprocess.CompletedProcess(["sightline", *arguments], ended, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(
+            ["sightline", *arguments], ended, *(f.read_text("utf-8") for f in (out, err))
+        )
 
 
 def _environment() -> dict[str, str]:
     """What the processes that a command starts itself are to have, too."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"}
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import torch
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap would compile for seconds what runs for milliseconds here
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what they put into the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

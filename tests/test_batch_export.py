@@ -292,6 +292,19 @@ def test_what_cannot_be_meant_is_refused(real: Path, tmp_path: Path) -> None:
         export(store, "npz", tmp_path / "out" / "mine.txt")
 
 
+@pytest.mark.parametrize(
+    ("failed", "said"), [(1, "1 row has an error and no map"), (2, "2 rows have an error and no map")]
+)
+def test_the_command_says_how_many_have_no_map(tmp_path: Path, failed: int, said: str) -> None:
+    rows = [
+        row("/p/a.png", CORNER, width=20, height=10),
+        *(row(f"/p/{n}.png", None, error="bad") for n in range(failed)),
+    ]
+    stored(tmp_path / "s", rows)
+    words = ["export", tmp_path / "s", "--to", "coco", "--out", tmp_path / "out"]
+    assert said in CliRunner().invoke(app, list(map(str, words))).stderr
+
+
 def test_the_command_says_what_it_wrote_and_fails_where_something_failed(real: Path, tmp_path: Path) -> None:
     code, text = command(real / "store", "--to", "coco", "--out", tmp_path / "boxes")
     assert code == 0

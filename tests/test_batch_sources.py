@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 
 from batch_kinds import KINDS, pictures, png, source, write_csv, write_parquet, write_tar
+from commands import sightline
 from sightline.batch.job import Job
 from sightline.batch.originals import read_original
 from sightline.batch.run import How, Summary, run
@@ -257,11 +256,10 @@ def test_columns_of_other_names_are_asked_for(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_asks_for_a_column_before_it_loads_the_model(tmp_path: Path) -> None:
     table = write_parquet(tmp_path / "t.parquet", {"left": [png(0)], "right": [png(1)]})
-    command = [sys.executable, "-c", "from sightline.cli.main import main; main()", "batch", str(table)]
-    command += ["--model", "demo/honest", "--out", str(tmp_path / "out"), "--workers", "0"]
-    failed = subprocess.run(command, capture_output=True, text=True)
+    command = ["batch", str(table), "--model", "demo/honest", "--out", str(tmp_path / "out"), "--workers", "0"]
+    failed = sightline(tmp_path, *command)
     assert failed.returncode == 2
     assert "name one of left, right with --column" in failed.stderr
     assert not (tmp_path / "out").exists()
-    assert subprocess.run([*command, "--column", "left"], capture_output=True).returncode == 0
+    assert sightline(tmp_path, *command, "--column", "left").returncode == 0
     assert [row["image"] for row in rows(tmp_path / "out")] == [f"{table}#0:left"]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import commands
 import sightline
 from nets import BinaryNet, ConvNet, DenseNet, SignalNet, VolumeNet
 from sightline import targets
@@ -237,12 +235,8 @@ def test_json_has_the_card() -> None:
 def test_the_command_line_says_it_under_the_map(tmp_path: Path) -> None:
     Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")
     command = ["explain", "one.png", "--model", "demo/honest", "--method", "guided_backprop", "--check"]
-    code = "from sightline.cli.main import main; main()"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command],
-        cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=120, check=True,
-    )  # fmt: skip
+    done = commands.sightline(tmp_path, *command)
+    assert done.returncode == 0, done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
     place = next(i for i, line in enumerate(lines) if line.startswith("Can this map be believed?"))
     assert "guided_backprop" in lines[place - 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from pathlib import Path
@@ -23,7 +22,6 @@ from sightline.models.zoo import import_torchvision
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]  # the others' own
 
-os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap would compile for seconds what runs for milliseconds here
 import_torchvision()  # where its compiled operators do not fit, the others could not import it either
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
 HEAD, *PARTS = re.split(r"^## ", PAGE, flags=re.MULTILINE)

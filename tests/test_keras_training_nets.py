@@ -120,7 +120,10 @@ def test_heads_of_applications(name):
 @pytest.mark.slow
 def test_vgg16_learns_its_dense_layers(monkeypatch):
     """What is drawn does not matter here, and takes seconds for so many."""
-    nought = lambda self, shape, dtype=None, **_: keras.ops.zeros(shape, dtype)  # noqa: E731
+
+    def nought(self, shape, dtype=None):
+        return keras.ops.zeros(shape, dtype)
+
     monkeypatch.setattr(keras.initializers.GlorotUniform, "__call__", nought)
     with quiet():
         net = keras.applications.VGG16(weights=None)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sightline
+from commands import sightline as command
 from nets import ConvNet, LinearNet, drawn, make
-from sightline.cli.main import main
 from sightline.demo.scenes import scene
 from sightline.errors import ImageError, LayerError, ParameterError, RefusedError, TargetError
 from sightline.geometry import Preprocessing
@@ -248,9 +245,6 @@ def test_what_has_no_counterfactual_is_refused():
 # --- the commands ---------------------------------------------------------------------------------------------------
 
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     for n in (2, 5):
@@ -258,23 +252,10 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def command(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return what gives a command in the folder, in this process."""
-
-    def given(*words: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(work)
-        monkeypatch.setattr(sys, "argv", ["sightline", *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(words, int(left.value.code or 0), said.out, said.err)
-
-    return given
-
-
-def test_maximize_writes_a_card_and_numbers_for_each_target(work, command):
-    run = command("maximize", "demo/honest", "-t", "star,9", "-u", "block3:1", "--steps", "2", "--out", "o", "--json")
+def test_maximize_writes_a_card_and_numbers_for_each_target(work):
+    run = command(
+        work, "maximize", "demo/honest", "-t", "star,9", "-u", "block3:1", "--steps", "2", "--out", "o", "--json"
+    )
     data = json.loads(run.stdout)
     assert run.returncode == 2
     labels = [m["target"]["label"] for m in data["maximized"]]
@@ -291,12 +272,12 @@ def test_maximize_writes_a_card_and_numbers_for_each_target(work, command):
         (["counterfactual", "2.png", "2.png", "-m", "demo/honest"], "of the image already"),
     ],
 )
-def test_a_failure_is_one_line(command, arguments, says):
-    assert says in error_line(command(*arguments))
+def test_a_failure_is_one_line(work, arguments, says):
+    assert says in error_line(command(work, *arguments))
 
 
-def test_counterfactual_writes_a_card_and_numbers(work, command):
-    run = command("counterfactual", "2.png", "5.png", "-m", "demo/honest", "--pairs", "100", "--out", "o")
+def test_counterfactual_writes_a_card_and_numbers(work):
+    run = command(work, "counterfactual", "2.png", "5.png", "-m", "demo/honest", "--pairs", "100", "--out", "o")
     assert run.returncode == 0, run.stderr
     assert sorted(p.suffix for p in (work / "o").iterdir()) == [".json", ".png"]
     assert "swaps → o/2.5.demo_honest.counterfactual.png" in run.stdout

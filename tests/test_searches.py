@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from sightline.errors import ParameterError, RefusedError
 from sightline.methods.anchors import kl_bounds
 from sightline.targets import contrast, joint
 
-os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap would compile for seconds what runs for milliseconds here
 ALL = 10_000  # evaluations: enough for every part
 
 

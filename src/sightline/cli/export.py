@@ -68,7 +68,7 @@ def _print(found: Exported, out: Path) -> None:
     if found.failed > len(found.failures):
         note(f"error: {found.failed - len(found.failures):,} more could not be exported.")
     if found.without:
-        rows = "1 row has" if found.without == 1 else f"{found.without:,} rows have"
-        note(f"note: {rows} an error and no map, and cannot be exported.")
+        failed = "1 row has" if found.without == 1 else f"{found.without:,} rows have"
+        note(f"note: {failed} an error and no map, and cannot be exported.")
     rows = f"{found.rows:,} row{'' if found.rows == 1 else 's'}"
     console().print(f"{rows} in {found.files:,} file{'' if found.files == 1 else 's'} → {out}")
